@@ -1,0 +1,95 @@
+"""Every error cxrzoo raises on purpose, in one tree.
+
+    CxrZooError
+    ├── UnknownModelError       no manifest has this name               (also a KeyError)
+    ├── RecordError             a TOML or JSON record of ours is malformed  (also a ValueError)
+    ├── CheckpointError         a checkpoint can't be read              (also a ValueError)
+    │   └── UnsafeCheckpointError   it names code, or lies about its own layout
+    ├── ConversionError         a checkpoint can't become a backbone    (also a ValueError)
+    │   ├── UnmatchedKeyError       a key that no rule places
+    │   ├── KeyCollisionError       two keys with one new name
+    │   ├── ArchitectureError       tensors that are not this architecture's
+    │   └── UntrainedError          weights that hold NaN or were never trained
+    ├── FolderError             a model folder lacks something or contradicts itself  (also a ValueError)
+    ├── DigestError             bytes that are not the promised ones
+    ├── SourceError             no place could give the weights         (also an OSError)
+    │   ├── OfflineError            the network would be needed, and is switched off
+    │   └── DownloadError           the network gave no usable answer
+    ├── DiskError               a file could not be written             (also an OSError)
+    └── ImageError              an image can't be read or used          (also a ValueError)
+
+A message says what was found, what was expected, and what to do next. Messages about images never
+repeat file names or the values of DICOM attributes that may identify a patient.
+"""
+
+
+class CxrZooError(Exception):
+    """Root of all errors that cxrzoo raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument, quotes and all.
+        return str(self.args[0]) if self.args else ""
+
+
+class UnknownModelError(CxrZooError, KeyError):
+    """No manifest has the name that was asked for."""
+
+
+class RecordError(CxrZooError, ValueError):
+    """A manifest, recipe or stored record is malformed."""
+
+
+class CheckpointError(CxrZooError, ValueError):
+    """A checkpoint is damaged, truncated, or not a checkpoint at all."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """A checkpoint asks for code to be run, or lies about its own layout or size."""
+
+
+class ConversionError(CxrZooError, ValueError):
+    """A checkpoint was read but can't become a backbone."""
+
+
+class UnmatchedKeyError(ConversionError):
+    """Some keys of the checkpoint match no rule of the recipe."""
+
+
+class KeyCollisionError(ConversionError):
+    """Two keys of the checkpoint would get the same name in the backbone."""
+
+
+class ArchitectureError(ConversionError):
+    """The tensors are not those of the architecture: missing, extra, or of another shape."""
+
+
+class UntrainedError(ConversionError):
+    """The weights hold NaN or infinity, or show that no training step was ever taken."""
+
+
+class FolderError(CxrZooError, ValueError):
+    """A model folder lacks a file or a record, or its files contradict each other."""
+
+
+class DigestError(CxrZooError):
+    """The sha256 or the size of some bytes is not the promised one."""
+
+
+class SourceError(CxrZooError, OSError):
+    """None of the places a model may come from could give it."""
+
+
+class OfflineError(SourceError):
+    """The network would be needed, and it is switched off."""
+
+
+class DownloadError(SourceError):
+    """The network gave no usable answer."""
+
+
+class DiskError(CxrZooError, OSError):
+    """A file or folder could not be written."""
+
+
+class ImageError(CxrZooError, ValueError):
+    """An image can't be read, or is not one this model can use."""
