@@ -1,0 +1,206 @@
+"""One model of the zoo: what it is, where its weights come from, and how images must be prepared for it."""
+
+import dataclasses
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cxrzoo.errors import RecordError
+from cxrzoo.records import decode, digest
+
+#: A public name, which is also a file name and part of cache paths: nothing else may pass.
+NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the tensor a model expects; part of the weights.
+
+    `input_size` is (channels, height, width) in pixels. `mean` and `std` hold one value for each channel, for
+    pixels in [0, 1]. `crop_pct`, `crop_mode` and `interpolation` mean what they mean in timm.
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: Literal["bilinear", "bicubic"]
+    crop_pct: float
+    crop_mode: Literal["center", "squash"]
+    intensity: Literal["window"] = "window"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        channels = self.input_size[0]
+        if channels not in (1, 3):
+            raise RecordError(f"input_size: found {channels} channels, expected 1 or 3.")
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise RecordError(
+                f"mean and std: found {len(self.mean)} and {len(self.std)} values, "
+                f"expected {channels}, one a channel."
+            )
+        if min(self.std) <= 0 or not 0 < self.crop_pct <= 1 or min(self.input_size) < 1:
+            raise RecordError("std and input_size must be above 0, and crop_pct in (0, 1].")
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything that changes the tensor; `source` does not."""
+        return digest(self.as_dict() | {"source": ""})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values that JSON can hold."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    def for_channels(self, channels: int) -> "Preprocessing":
+        """Return the record for `channels` equal channels; unequal constants are replaced by their mean."""
+        if channels == self.input_size[0]:
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        if self.equal_channels:
+            # the sum of three equal floats divided by three is not always that float
+            mean, std = self.mean[0], self.std[0]
+        return dataclasses.replace(
+            self,
+            input_size=(channels, *self.input_size[1:]),
+            mean=(mean,) * channels,
+            std=(std,) * channels,
+        )
+
+    @property
+    def equal_channels(self) -> bool:
+        """Whether all channels are normalised alike, so that one channel can stand for all exactly."""
+        return len(set(self.mean)) == len(set(self.std)) == 1
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What is stated of the licences, kept apart for weights, code and data. None: nothing is stated."""
+
+    weights: str | None = None
+    code: str | None = None
+    data: str | None = None
+    rehost: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint as its authors released it: at a URL, or as a file of a Python distribution."""
+
+    url: str | None = None
+    distribution: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.url is None) == (self.distribution is None or self.file is None):
+            raise RecordError("source: give either url, or distribution and file.")
+        if self.url is not None and not self.url.startswith("https://"):
+            raise RecordError(f"source: found the url {self.url!r}, expected one that starts with https://.")
+        _check_sha256(self.sha256)
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """The converted folder on the Hub; `revision` is a commit, `sha256` and `size` are those of the weights."""
+
+    repo_id: str
+    revision: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise RecordError(
+                f"hub: found the revision {self.revision!r}, expected a commit of 40 hex digits."
+            )
+        _check_sha256(self.sha256)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of figures that the authors published: [value, lower, upper] at each label fraction.
+
+    `baseline` and `difference` are those of the same protocol from `baseline_name`, where published.
+    """
+
+    table: str
+    dataset: str
+    finding: str
+    mode: Literal["linear", "end-to-end"]
+    metric: str
+    label_fractions: tuple[float, ...]
+    value: tuple[tuple[float, ...], ...]
+    baseline_name: str = ""
+    baseline: tuple[tuple[float, ...], ...] = ()
+    difference: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("value", "baseline", "difference"):
+            rows = getattr(self, name)
+            if rows and len(rows) != len(self.label_fractions):
+                raise RecordError(
+                    f"results: {name} has {len(rows)} entries for {len(self.label_fractions)} fractions."
+                )
+            if any(len(row) not in (1, 3) for row in rows):
+                raise RecordError(f"results: every entry of {name} is [value] or [value, lower, upper].")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One file of hub/; its fields are described in hub/README.md."""
+
+    name: str
+    summary: str
+    architecture: str
+    method: str
+    recipe: str
+    intended_use: str
+    training_data: tuple[str, ...]
+    paper: str
+    repository: str
+    licence: Licence
+    source: Source
+    default_variant: str
+    preprocessing: dict[str, Preprocessing]
+    hub: HubFile | None = None
+    results: tuple[Result, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise RecordError(f"name: found {self.name!r}, expected lower-case words joined by '-'.")
+        if self.default_variant not in self.preprocessing:
+            raise RecordError(
+                f"default_variant: found {self.default_variant!r}, "
+                f"expected one of {', '.join(self.preprocessing)}."
+            )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return the manifest in a TOML file, whose stem must be the model's name.
+
+    Raises:
+        RecordError: The file is no TOML, or a field is unknown, missing or of the wrong type.
+    """
+    where = f"hub/{path.name}"
+    try:
+        manifest = decode(Manifest, tomllib.loads(path.read_text(encoding="utf-8")), where)
+    except tomllib.TOMLDecodeError as error:
+        raise RecordError(f"{where} is not valid TOML: {error}.") from error
+    except RecordError as error:
+        text = str(error)
+        raise RecordError(text if text.startswith(where) else f"{where}: {text}") from error
+    if manifest.name != path.stem:
+        raise RecordError(f"{where}: the name is {manifest.name!r}, expected the file's own, {path.stem!r}.")
+    return manifest
+
+
+def _check_sha256(value: str | None) -> None:
+    if value is not None and not _SHA256.fullmatch(value):
+        raise RecordError(f"sha256: found {value!r}, expected 64 lower-case hexadecimal digits.")
