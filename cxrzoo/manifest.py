@@ -1,6 +1,7 @@
 """One model of the zoo: what it is, where its weights come from, and how images must be prepared for it."""
 
 import dataclasses
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -38,11 +39,15 @@ class Preprocessing:
             raise RecordError(f"input_size: found {channels} channels, expected 1 or 3.")
         if len(self.mean) != channels or len(self.std) != channels:
             raise RecordError(
-                f"mean and std: found {len(self.mean)} and {len(self.std)} values, "
-                f"expected {channels}, one a channel."
+                f"mean and std: found {len(self.mean)} and {len(self.std)} values, expected {channels}, one a channel."
             )
-        if min(self.std) <= 0 or not 0 < self.crop_pct <= 1 or min(self.input_size) < 1:
-            raise RecordError("std and input_size must be above 0, and crop_pct in (0, 1].")
+        if (
+            not all(map(math.isfinite, (*self.mean, *self.std)))
+            or min(self.std) <= 0
+            or not 0 < self.crop_pct <= 1
+            or min(self.input_size) < 1
+        ):
+            raise RecordError("mean must be finite, std and input_size above 0, and crop_pct in (0, 1].")
 
     @property
     def digest(self) -> str:
@@ -52,8 +57,7 @@ class Preprocessing:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""
         return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }
 
     def for_channels(self, channels: int) -> "Preprocessing":
@@ -99,7 +103,8 @@ class Source:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.url is None) == (self.distribution is None or self.file is None):
+        given = (self.url is not None, self.distribution is not None, self.file is not None)
+        if given not in ((True, False, False), (False, True, True)):
             raise RecordError("source: give either url, or distribution and file.")
         if self.url is not None and not self.url.startswith("https://"):
             raise RecordError(f"source: found the url {self.url!r}, expected one that starts with https://.")
@@ -108,7 +113,7 @@ class Source:
 
 @dataclass(frozen=True)
 class HubFile:
-    """The converted folder on the Hub; `revision` is a commit, `sha256` and `size` are those of the weights."""
+    """The converted folder on the Hub; `revision` is a commit, `sha256` and `size` the weights’."""
 
     repo_id: str
     revision: str
@@ -117,9 +122,7 @@ class HubFile:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
-            raise RecordError(
-                f"hub: found the revision {self.revision!r}, expected a commit of 40 hex digits."
-            )
+            raise RecordError(f"hub: found the revision {self.revision!r}, expected a commit of 40 hex digits.")
         _check_sha256(self.sha256)
 
 
@@ -145,9 +148,7 @@ class Result:
         for name in ("value", "baseline", "difference"):
             rows = getattr(self, name)
             if rows and len(rows) != len(self.label_fractions):
-                raise RecordError(
-                    f"results: {name} has {len(rows)} entries for {len(self.label_fractions)} fractions."
-                )
+                raise RecordError(f"results: {name} has {len(rows)} entries for {len(self.label_fractions)} fractions.")
             if any(len(row) not in (1, 3) for row in rows):
                 raise RecordError(f"results: every entry of {name} is [value] or [value, lower, upper].")
 
@@ -177,8 +178,7 @@ class Manifest:
             raise RecordError(f"name: found {self.name!r}, expected lower-case words joined by '-'.")
         if self.default_variant not in self.preprocessing:
             raise RecordError(
-                f"default_variant: found {self.default_variant!r}, "
-                f"expected one of {', '.join(self.preprocessing)}."
+                f"default_variant: found {self.default_variant!r}, expected one of {', '.join(self.preprocessing)}."
             )
 
 
@@ -191,7 +191,7 @@ def read_manifest(path: Path) -> Manifest:
     where = f"hub/{path.name}"
     try:
         manifest = decode(Manifest, tomllib.loads(path.read_text(encoding="utf-8")), where)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{where} is not valid TOML: {error}.") from error
     except RecordError as error:
         text = str(error)

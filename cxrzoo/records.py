@@ -46,13 +46,14 @@ def _decode_value(hint: Any, value: object, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(type, hint), value, where)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
+        # JSON writes None where TOML leaves a field out
+        if value is None and type(None) in arguments:
+            return None
         return _decode_value(next(a for a in arguments if a is not type(None)), value, where)
     if origin is typing.Literal:
         if value not in arguments:
-            raise RecordError(
-                f"{where}: found {_shown(value)}, expected one of {', '.join(map(repr, arguments))}."
-            )
+            raise RecordError(f"{where}: found {_shown(value)}, expected one of {', '.join(map(repr, arguments))}.")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
@@ -60,9 +61,7 @@ def _decode_value(hint: Any, value: object, where: str) -> Any:
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) != len(value):
             raise RecordError(f"{where}: found {len(value)} values, expected {len(kinds)}.")
-        return tuple(
-            _decode_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
-        )
+        return tuple(_decode_value(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise RecordError(f"{where}: found {_shown(value)}, expected a table.")

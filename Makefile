@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TESTS  ?= tests
+
+.PHONY: help demo test check docs wheel-test bench clean
+
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Installed once; again when the requirements change.
+$(READY): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## a real chest radiograph in DICOM through a backbone: embedding and pictures in demo/
+	@$(BIN)/cxrzoo demo --model imagenet-mobilenetv2 --out demo --image \
+	  "$$($(BIN)/python -c 'from pydicom.data import get_testdata_file as f; print(f("RG1_J2KR.dcm", download=False))')"
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest -q -n 2 $(TESTS)
+
+check: $(READY)  ## formatting, lint, types, stale tables, then all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m cxrzoo.cards --check README.md MODEL_CARD.md
+	$(MAKE) test
+
+docs: $(READY)  ## make the tables in README.md and MODEL_CARD.md anew from hub/
+	$(BIN)/python -m cxrzoo.cards README.md MODEL_CARD.md
+
+wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
+	sh tests/wheel-test.sh $(PYTHON)
+
+bench: $(READY)  ## the figures the README quotes
+	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/convert_memory.py
+
+clean:  ## remove what make made
+	rm -rf $(VENV) build dist demo *.egg-info

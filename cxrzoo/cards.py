@@ -1,0 +1,213 @@
+"""Texts made from the records: the card of a model folder, and the tables in README.md and MODEL_CARD.md."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from cxrzoo._paths import MANIFESTS
+from cxrzoo.errors import RecordError
+from cxrzoo.folders import Folder, read_folder
+from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result
+from cxrzoo.registry import describe, list_models
+
+CARD = "README.md"
+_START, _END = "<!-- made from hub/: {} -->", "<!-- end of {} -->"
+
+
+def render_card(path: Path) -> str:
+    """Return the card of the model folder at `path`: Markdown with the front matter that the Hub reads.
+
+    It does not depend on what the folder is called, so that equal checkpoints give equal cards.
+    """
+    folder = read_folder(path)
+    record = folder.record
+    manifest = describe(record.model) if record.model in list_models() else None
+    where = record.model if manifest else f"./{record.model}"
+    return Template((MANIFESTS / "card.md").read_text(encoding="utf-8")).substitute(
+        licence_front_matter=_front_matter(record.licence),
+        model=record.model,
+        summary=record.summary,
+        dimension=folder.num_features,
+        intended_use=record.intended_use,
+        where=where,
+        folder=record.model,
+        preprocessing=_render_variants(record.preprocessing, record.default_variant),
+        provenance=_render_provenance(folder),
+        proof=_render_proof(folder),
+        licences=_render_licences(record.licence),
+        results="\n" + _render_results(manifest) if manifest and manifest.results else "",
+    )
+
+
+def _front_matter(licence: Licence) -> str:
+    if licence.weights is None:
+        return "license: other\nlicense_name: not-stated-by-the-authors"
+    return f"license: {licence.weights.lower()}"
+
+
+def _render_variants(variants: dict[str, Preprocessing], default: str) -> str:
+    rows = [
+        [
+            f"`{name}`" + (" (default)" if name == default else ""),
+            " × ".join(map(str, variant.input_size)),
+            f"{variant.interpolation}, {variant.crop_mode} crop {variant.crop_pct:g}",
+            ", ".join(f"{value:g}" for value in variant.mean),
+            ", ".join(f"{value:g}" for value in variant.std),
+            variant.source,
+        ]
+        for name, variant in variants.items()
+    ]
+    return _table(["variant", "input", "geometry", "mean", "std", "source of the constants"], rows)
+
+
+def _render_provenance(folder: Folder) -> str:
+    record = folder.record
+    source = record.source
+    released = "a checkpoint given by its user"
+    if source is not None:
+        released = source.url or f"`{source.file}` of the Python distribution `{source.distribution}`"
+    lines = [
+        f"- Method: {record.method}",
+        f"- Trained on: {', '.join(record.training_data) or 'not stated'}",
+        f"- Released as: {released}",
+        f"- Checkpoint: {record.source_size:,} bytes, sha256 `{record.source_sha256}`",
+        f"- Weights: {record.weights.size:,} bytes, sha256 `{record.weights.sha256}`",
+    ]
+    lines += [f"- Paper: {record.paper}"] if record.paper else []
+    lines += [f"- Code: {record.repository}"] if record.repository else []
+    return "\n".join(lines)
+
+
+def _render_proof(folder: Folder) -> str:
+    record = folder.record
+    dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
+    lines = [
+        f"- Every key of the checkpoint is accounted for by recipe `{record.coverage.recipe}`: "
+        f"{record.coverage.kept} kept{dropped}.",
+        f"- The weights load strictly into timm's `{folder.architecture}`, and all are finite.",
+    ]
+    parity = record.parity
+    if parity is None:
+        lines.append("- Parity was not measured: the recipe names no reference network for this architecture.")
+    else:
+        lines.append(
+            f"- Pooled features of {parity.reference} and of this backbone differ by at most {parity.max_difference:g} "
+            f"at {parity.input_size[-1]} px (allowed: {parity.tolerance:g}; largest feature: {parity.scale:.3g})."
+        )
+    return "\n".join(lines)
+
+
+def _render_licences(licence: Licence) -> str:
+    def stated(value: str | None) -> str:
+        return value or "nothing is stated"
+
+    lines = [
+        f"- Weights: {stated(licence.weights)}",
+        f"- Code they were trained with: {stated(licence.code)}",
+        f"- Data they were trained on: {stated(licence.data)}",
+    ]
+    if not licence.rehost:
+        lines.append("- These weights are converted locally and not hosted again by this project.")
+    return "\n".join(lines + ([f"- {licence.note}"] if licence.note else []))
+
+
+def _render_results(manifest: Manifest) -> str:
+    header = ["data", "finding", "mode", "label fraction", "metric", manifest.name, "baseline", "difference"]
+    rows = [row for result in manifest.results for row in _result_rows(result)]
+    return (
+        f"### {manifest.name}: what its authors published\n\nValue (95 % interval), not measured by this project. "
+        f"Paper: {manifest.paper}\n\n{_table(header, rows)}\n"
+    )
+
+
+def _result_rows(result: Result) -> list[list[str]]:
+    def cell(values: tuple[tuple[float, ...], ...], index: int, name: str = "") -> str:
+        if not values:
+            return "–"
+        middle, *interval = (f"{value:.3f}" for value in values[index])
+        return f"{name} {middle}".strip() + (f" ({interval[0]}, {interval[1]})" if interval else "")
+
+    return [
+        [
+            result.dataset,
+            result.finding,
+            result.mode,
+            f"{fraction * 100:g} %",
+            result.metric,
+            cell(result.value, i),
+            cell(result.baseline, i, result.baseline_name),
+            cell(result.difference, i),
+        ]
+        for i, fraction in enumerate(result.label_fractions)
+    ]
+
+
+def render_models() -> str:
+    """Return the table of all models, a row a manifest."""
+    rows = []
+    for name in list_models():
+        manifest = describe(name)
+        size = manifest.preprocessing[manifest.default_variant].input_size
+        rows.append(
+            [
+                f"`{name}`",
+                manifest.method,
+                f"`{manifest.architecture}`",
+                f"{size[1]} px",
+                ", ".join(manifest.training_data) or "not stated",
+                manifest.licence.weights or "not stated",
+                f"[paper]({manifest.paper})" if manifest.paper else "–",
+            ]
+        )
+    return _table(["name", "method", "timm architecture", "input", "trained on", "licence of the weights", ""], rows)
+
+
+def render_all_results() -> str:
+    """Return the published results of every model that has some."""
+    return "\n".join(_render_results(describe(n)) for n in list_models() if describe(n).results)
+
+
+def refresh(text: str, where: str = "text") -> str:
+    """Return `text` with the parts between its markers made anew from hub/.
+
+    Raises:
+        RecordError: A marker is missing its end.
+    """
+    for part, render in (("models", render_models), ("results", render_all_results)):
+        start, end = _START.format(part), _END.format(part)
+        if start not in text:
+            continue
+        before, _, rest = text.partition(start)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise RecordError(f"{where}: found {start!r} but no {end!r} after it. Put the end marker back.")
+        text = f"{before}{start}\n\n{render().strip()}\n\n{end}{after}"
+    return text
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description="Make the tables in documents anew from hub/.")
+    parser.add_argument("documents", nargs="+", type=Path)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if a table is stale")
+    arguments = parser.parse_args()
+    stale = 0
+    for path in arguments.documents:
+        text = path.read_text(encoding="utf-8")
+        fresh = refresh(text, path.name)
+        if fresh != text and arguments.check:
+            sys.stderr.write(f"{path.name} is stale. Run `make docs`.\n")
+            stale = 1
+        elif fresh != text:
+            path.write_text(fresh, encoding="utf-8")
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

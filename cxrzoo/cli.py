@@ -1,0 +1,227 @@
+"""The command line: one function a command, errors as text on stderr, a traceback only with --debug."""
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cxrzoo.errors import CxrZooError
+from cxrzoo.manifest import Manifest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 for an error that is explained, 2 for wrong usage."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
+    try:
+        run: Callable[[argparse.Namespace], None] = parsed.run
+        run(parsed)
+    except CxrZooError as error:
+        if parsed.debug:
+            raise
+        print(f"cxrzoo: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `cxrzoo list | head`
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+# The heavy imports stand inside the functions: `cxrzoo list` and `--help` must not wait for torch.
+
+
+def run_list(arguments: argparse.Namespace) -> None:
+    """Names of the models, with architecture and a line on each."""
+    from cxrzoo.registry import describe, list_models
+
+    names = list_models(arguments.pattern)
+    width = max(map(len, names), default=0)
+    for name in names:
+        manifest = describe(name)
+        print(f"{name:{width}}  {manifest.architecture:16}  {manifest.summary.partition('. ')[0].rstrip('.')}")
+    if not names:
+        raise CxrZooError(f"no model matches {arguments.pattern!r}. `cxrzoo list` without a pattern shows all.")
+
+
+def run_describe(arguments: argparse.Namespace) -> None:
+    """Everything a manifest says of a model."""
+    from cxrzoo.registry import describe
+
+    manifest = describe(arguments.model)
+    print(f"{manifest.name}\n  {manifest.summary}")
+    for title, value in _facts(manifest).items():
+        print(f"{title:18} {value}")
+    for name, variant in manifest.preprocessing.items():
+        mark = " (default)" if name == manifest.default_variant else ""
+        print(f"{'preprocessing':18} {name}{mark}, digest {variant.digest[:16]}")
+        for field, value in variant.as_dict().items():
+            print(f"    {field:16} {value}")
+    for result in manifest.results:
+        values = ", ".join(
+            f"{fraction:g}: {value[0]:.3f}"
+            for fraction, value in zip(result.label_fractions, result.value, strict=True)
+        )
+        print(f"{'published':18} {result.dataset}, {result.finding}, {result.mode}, {result.metric} at {values}")
+
+
+def _facts(manifest: Manifest) -> dict[str, object]:
+    licence, source = manifest.licence, manifest.source
+    return {
+        "architecture": manifest.architecture,
+        "method": manifest.method,
+        "recipe": manifest.recipe,
+        "training data": "; ".join(manifest.training_data) or "not stated",
+        "intended use": manifest.intended_use,
+        "paper": manifest.paper,
+        "repository": manifest.repository,
+        "released as": source.url or f"{source.file} of the distribution {source.distribution}",
+        "its sha256": source.sha256 or "not published; pinned here at the first conversion",
+        "licence, weights": licence.weights or "not stated",
+        "licence, code": licence.code or "not stated",
+        "licence, data": licence.data or "not stated",
+        "may be re-hosted": "yes" if licence.rehost else "no",
+        "licence, note": licence.note or "–",
+    }
+
+
+def run_inspect(arguments: argparse.Namespace) -> None:
+    """What kind of file a checkpoint is, its keys by prefix, and which recipe fits."""
+    from cxrzoo.checkpoint import describe_root, open_checkpoint
+    from cxrzoo.matching import fit_all
+
+    with open_checkpoint(arguments.checkpoint) as checkpoint:
+        print(f"{arguments.checkpoint.name}: {checkpoint.kind}, {checkpoint.size:,} bytes, sha256 {checkpoint.sha256}")
+        for line in describe_root(checkpoint.root):
+            print(f"  {line}")
+        fits = fit_all(checkpoint.root)
+    for fit in sorted(fits, key=lambda fit: len(fit.unmatched)):
+        print(f"recipe {fit.recipe.name}: {fit.explain()}")
+    complete = [fit for fit in fits if fit.complete]
+    if complete and complete[0].recipe.last.architectures:
+        kept = len(complete[0].kept)
+        likely = [a.name for a in complete[0].recipe.last.architectures if a.kept == kept]
+        print(f"{kept} tensors, as many as {' or '.join(likely) or 'none of the architectures the recipe knows'}")
+
+
+def run_convert(arguments: argparse.Namespace) -> None:
+    """Make a model folder of a checkpoint, with the proof beside the weights."""
+    from cxrzoo.publisher import convert
+
+    conversion = convert(
+        arguments.checkpoint,
+        arguments.out,
+        recipe=arguments.recipe,
+        architecture=arguments.architecture,
+        model=arguments.model,
+        preprocessing=arguments.preprocessing,
+    )
+    record = conversion.record
+    dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
+    print(f"recipe        {record.coverage.recipe}: {record.coverage.kept} keys kept{dropped}, none unaccounted for")
+    print(f"architecture  {conversion.architecture}, loaded strictly")
+    if record.parity is None:
+        print("parity        not measured: the recipe names no reference network for this architecture")
+    else:
+        print(f"parity        {record.parity.max_difference:g} from {record.parity.reference}, pooled features")
+    if arguments.preprocessing is None and arguments.model is None:
+        print(f"preprocessing {record.default_variant!r}, assumed by the recipe; --preprocessing states another")
+    else:
+        print(f"preprocessing {record.default_variant!r}")
+    print(f"checkpoint    sha256 {record.source_sha256}")
+    print(f"weights       sha256 {record.weights.sha256}")
+    print(f'\n{conversion.folder} is ready: cxrzoo.load("{_as_path(conversion.folder)}")')
+
+
+def _as_path(folder: Path) -> str:
+    return str(folder) if len(folder.parts) > 1 else f"./{folder}"
+
+
+def run_verify(arguments: argparse.Namespace) -> None:
+    """Check every byte of a model folder that has a digest, offline."""
+    from cxrzoo.folders import verify_folder
+
+    for line in verify_folder(arguments.folder):
+        print(line)
+
+
+def run_embed(arguments: argparse.Namespace) -> None:
+    """Embed images: print the vectors, or write them as .npy with a .json that says what made them."""
+    from cxrzoo.embedding import embed_images, write_embeddings
+    from cxrzoo.loader import load
+
+    if arguments.out is not None and arguments.out.suffix != ".npy":
+        raise CxrZooError(f"--out is {arguments.out.name!r}, expected a file name that ends in .npy.")
+    model = load(arguments.model, variant=arguments.variant)
+    embeddings = embed_images(model, arguments.images)
+    if arguments.out is not None:
+        write_embeddings(arguments.out, embeddings, model)
+        print(f"{arguments.out}: {embeddings.shape[0]} × {embeddings.shape[1]}")
+        return
+    for name, value in dataclasses.asdict(model.provenance).items():
+        print(f"# {name}: {value}")
+    for embedding in embeddings:
+        print(" ".join(f"{value:.6g}" for value in embedding))
+
+
+def run_card(arguments: argparse.Namespace) -> None:
+    """Print the card of a model folder."""
+    from cxrzoo.cards import render_card
+
+    print(render_card(arguments.folder))
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    """Take one radiograph through a model and draw what was read, what the network sees and what it makes of it."""
+    from cxrzoo.demo import show
+
+    show(arguments.model, arguments.image, arguments.out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cxrzoo",
+        description="Chest X-ray backbones learned without labels, as timm models with their preprocessing.",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--verbose", action="store_true", help="say what is fetched, converted and loaded from where")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        assert run.__doc__ is not None
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        command.set_defaults(run=run)
+        return command
+
+    command = add("list", run_list)
+    command.add_argument("pattern", nargs="?", default="*", help="for example 'moco*'")
+    command = add("describe", run_describe)
+    command.add_argument("model")
+    command = add("inspect", run_inspect)
+    command.add_argument("checkpoint", type=Path)
+    command = add("convert", run_convert)
+    command.add_argument("checkpoint", type=Path)
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to write; it must not exist yet"
+    )
+    command.add_argument("--recipe", help="name of a file in conversion/; found from the keys if left out")
+    command.add_argument("--architecture", help="timm's name; found from names and shapes if left out")
+    command.add_argument("--model", help="the model of the zoo that this checkpoint is")
+    command.add_argument(
+        "--preprocessing", metavar="NAME[:VARIANT]", help="a model whose preprocessing these weights share"
+    )
+    command = add("verify", run_verify)
+    command.add_argument("folder", type=Path)
+    command = add("embed", run_embed)
+    command.add_argument("images", nargs="+", metavar="FILE", help="DICOM, PNG or JPEG")
+    command.add_argument("--model", required=True, help="a name, a folder or hf-hub:org/name")
+    command.add_argument("--variant", help="preprocessing, by its name in the manifest")
+    command.add_argument("--out", type=Path, metavar="FILE.npy")
+    command = add("card", run_card)
+    command.add_argument("folder", type=Path)
+    command = add("demo", run_demo)
+    command.add_argument("--model", required=True)
+    command.add_argument("--image", required=True, help="DICOM, PNG or JPEG")
+    command.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
+    return parser

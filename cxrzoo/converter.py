@@ -1,0 +1,198 @@
+"""Recipe + checkpoint -> a model folder, with every key accounted for and the proof beside the weights."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrzoo.checkpoint import Checkpoint, open_checkpoint
+from cxrzoo.errors import ConversionError, DigestError, UntrainedError
+from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, Coverage, FolderRecord, WeightsFile, build_config, render_config
+from cxrzoo.manifest import Licence, Manifest, Preprocessing
+from cxrzoo.matching import Fit, choose_fit
+from cxrzoo.parity import Claim, Proof, prove, prove_in_child
+from cxrzoo.recipe import Placement
+from cxrzoo.registry import describe
+from cxrzoo.sources import sha256_of
+from cxrzoo.weights import write_weights
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did: where every key went, and the record that now lies beside the weights."""
+
+    folder: Path
+    architecture: str
+    placements: tuple[Placement, ...]
+    record: FolderRecord
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Keys of the checkpoint that became tensors of the backbone."""
+        return tuple(p.key for p in self.placements if p.target is not None)
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Keys of the checkpoint that were left out, with the reason."""
+        return {p.key: p.reason for p in self.placements if p.reason is not None}
+
+
+def convert_into(
+    folder: Path,
+    checkpoint: Path,
+    *,
+    recipe: str | None = None,
+    architecture: str | None = None,
+    manifest: Manifest | None = None,
+    variants: dict[str, Preprocessing] | None = None,
+    isolated: bool = True,
+) -> Conversion:
+    """Fill an existing empty `folder` with config.json and model.safetensors made from a checkpoint.
+
+    Args:
+        manifest: The model this checkpoint is, with the facts that go into the record.
+        variants: Preprocessing by name, the default first; by default the manifest's, else what the recipe assumes.
+        isolated: Prove in a child process, which keeps the networks out of this one's memory.
+
+    Raises:
+        CheckpointError: The file can't be read.
+        ConversionError: It can't become a backbone; the subclass says why.
+        DigestError: It is not the file that the manifest names.
+    """
+    weights = folder / WEIGHTS
+    with open_checkpoint(checkpoint) as opened:
+        if manifest is not None:
+            _insist_on_source(opened, manifest)
+        fit = choose_fit(opened.root, recipe or (manifest.recipe if manifest else None))
+        health = _Health()
+        write_weights(weights, fit.kept, health.check)
+        health.conclude()
+        variants = variants or _variants(fit, manifest)
+        source_sha256, source_size = opened.sha256, opened.size
+    default, preprocessing = next(iter(variants.items()))
+    claim = Claim(
+        checkpoint=str(checkpoint),
+        weights=str(weights),
+        recipe=fit.recipe.name,
+        architecture=architecture or (manifest.architecture if manifest else None),
+        size=max(preprocessing.input_size[1:]),
+    )
+    proof = (prove_in_child if isolated else prove)(claim)
+    record = _record(fit, proof, manifest, variants, default, source_sha256, source_size, weights)
+    config = build_config(proof.network, record)
+    (folder / CONFIG).write_text(render_config(config), encoding="utf-8")
+    record = replace(record, digest=config["cxrzoo"]["digest"])
+    return Conversion(folder, proof.network.architecture, fit.placements, record)
+
+
+def _insist_on_source(opened: Checkpoint, manifest: Manifest) -> None:
+    source = manifest.source
+    if source.size is not None and opened.size != source.size:
+        raise DigestError(
+            f"the checkpoint has {opened.size} bytes, expected {source.size}: it is not the one that {manifest.name!r} "
+            "names. Fetch it again, or convert it without naming a model."
+        )
+    if source.sha256 is not None and opened.sha256 != source.sha256:
+        raise DigestError(
+            f"the sha256 of the checkpoint is {opened.sha256}, expected {source.sha256}: it is not the one that "
+            f"{manifest.name!r} names. Fetch it again, or convert it without naming a model."
+        )
+
+
+def _variants(fit: Fit, manifest: Manifest | None) -> dict[str, Preprocessing]:
+    if manifest is None:
+        assumed = fit.recipe.assumes or fit.recipe.last.assumes
+        if assumed is None:
+            raise ConversionError(
+                f"nothing says how images must be prepared for these weights, and recipe {fit.recipe.name!r} assumes "
+                "nothing. Pass --preprocessing with the name of a model of the zoo whose preprocessing it shares."
+            )
+        manifest = describe(assumed)
+    default = manifest.default_variant
+    return {default: manifest.preprocessing[default]} | manifest.preprocessing
+
+
+def _record(
+    fit: Fit,
+    proof: Proof,
+    manifest: Manifest | None,
+    variants: dict[str, Preprocessing],
+    default: str,
+    source_sha256: str,
+    source_size: int,
+    weights: Path,
+) -> FolderRecord:
+    variants = _for_channels(variants, default, proof.network.in_chans)
+    kept = fit.kept
+    return FolderRecord(
+        schema=SCHEMA,
+        model=manifest.name if manifest else f"{fit.recipe.name}-{proof.network.architecture}",
+        summary=manifest.summary if manifest else fit.recipe.summary,
+        method=manifest.method if manifest else fit.recipe.name,
+        source=manifest.source if manifest else None,
+        source_sha256=source_sha256,
+        source_size=source_size,
+        licence=manifest.licence if manifest else Licence(),
+        weights=WeightsFile(sha256_of(weights), weights.stat().st_size, len(kept)),
+        default_variant=default,
+        preprocessing=variants,
+        preprocessing_sha256=variants[default].digest,
+        coverage=Coverage(fit.recipe.name, fit.recipe.digest, len(kept), fit.dropped),
+        parity=proof.parity,
+        paper=manifest.paper if manifest else "",
+        repository=manifest.repository if manifest else "",
+        intended_use=manifest.intended_use if manifest else "",
+        training_data=manifest.training_data if manifest else (),
+    )
+
+
+def _for_channels(variants: dict[str, Preprocessing], default: str, channels: int) -> dict[str, Preprocessing]:
+    """Return the variants that can be meant for a network of so many input channels; the default must be one."""
+    possible = {
+        name: variant.for_channels(channels)
+        for name, variant in variants.items()
+        if variant.input_size[0] == channels or variant.equal_channels
+    }
+    if default not in possible:
+        raise ConversionError(
+            f"the network takes {channels} channel(s), and the preprocessing {default!r} has different constants for "
+            f"{variants[default].input_size[0]}: no one of them is right. Pass --preprocessing with one that fits."
+        )
+    return possible
+
+
+class _Health:
+    """Looks at each tensor as it passes: nothing infinite, and statistics that training has moved."""
+
+    def __init__(self) -> None:
+        self._statistics = 0
+        self._moved = False
+
+    def check(self, name: str, dtype: str, data: bytes | bytearray) -> None:
+        if "F" not in dtype:
+            return
+        values = _as_floats(dtype, data)
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise UntrainedError(
+                f"{name}: {bad} of {values.size} values are NaN or infinite. Training diverged or the file was "
+                "damaged before it was saved; take an earlier checkpoint."
+            )
+        for suffix, start in ((".running_mean", 0.0), (".running_var", 1.0)):
+            if name.endswith(suffix):
+                self._statistics += 1
+                self._moved = self._moved or bool((values != start).any())
+
+    def conclude(self) -> None:
+        if self._statistics and not self._moved:
+            raise UntrainedError(
+                f"all {self._statistics} BatchNorm statistics are at their start (mean 0, variance 1): this network "
+                "never saw an image. Take a checkpoint written after training."
+            )
+
+
+def _as_floats(dtype: str, data: bytes | bytearray) -> NDArray[np.floating]:
+    if dtype == "BF16":  # numpy has no bfloat16: it is the upper half of a float32
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])

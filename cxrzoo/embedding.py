@@ -1,0 +1,73 @@
+"""Images -> embeddings with a frozen backbone; what is written carries what identifies it."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrzoo.errors import ImageError
+from cxrzoo.records import digest
+from cxrzoo.sources import write_atomically
+
+if TYPE_CHECKING:
+    from cxrzoo.imaging import Source
+    from cxrzoo.loader import Backbone
+
+_BATCH = 16
+
+
+def embed_images(model: "Backbone", images: "Sequence[Source]") -> NDArray[np.float32]:
+    """Return one embedding an image, float32 of shape (len(images), dimension), in the given order.
+
+    Args:
+        model: What `load` returns.
+        images: Whatever `model.transform` takes.
+
+    Raises:
+        ImageError: An image can't be read, named by its position; or an embedding is not finite.
+    """
+    import torch
+
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), _BATCH):
+            batch = []
+            for position, image in enumerate(images[start : start + _BATCH], start + 1):
+                try:
+                    batch.append(model.transform(image))
+                except ImageError as error:
+                    raise ImageError(f"image {position} of {len(images)}: {error}") from error
+            parts.append(model(torch.stack(batch)).numpy())
+    embeddings = np.concatenate(parts) if parts else np.empty((0, model.provenance.dimension), np.float32)
+    if not np.isfinite(embeddings).all():
+        raise ImageError("some embeddings are not finite. Are the weights in half precision on a processor without it?")
+    return embeddings
+
+
+def digest_embedding(embedding: NDArray[np.float32]) -> str:
+    """Return a sha256 of an embedding rounded to three significant digits.
+
+    Processors round the last bits of a sum differently; three digits survive that but for rare ties.
+    """
+    return digest([f"{value:.2e}" for value in embedding.ravel().tolist()])
+
+
+def write_embeddings(path: str | os.PathLike[str], embeddings: NDArray[np.float32], model: "Backbone") -> None:
+    """Write `embeddings` to a .npy file, and what identifies them to a .json file beside it.
+
+    Raises:
+        DiskError: A file could not be written; neither is left behind in part.
+    """
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, embeddings)
+    target = Path(path)
+    facts = asdict(model.provenance) | {"images": len(embeddings)}
+    write_atomically(target.with_suffix(".json"), (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    write_atomically(target, buffer.getvalue())

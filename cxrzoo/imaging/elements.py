@@ -1,0 +1,64 @@
+"""Single values of a DICOM dataset, and how a text names them."""
+
+import math
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_description, tag_for_keyword
+from pydicom.multival import MultiValue
+
+from cxrzoo.errors import ImageError
+
+#: Attributes whose values are words of the standard, and so may be repeated; the others are numbers.
+_CODED = ("PhotometricInterpretation", "VOILUTFunction", "TransferSyntaxUID")
+
+#: Values of technical attributes are short; anything longer is not what the attribute is for.
+_SHOWN = 24
+
+
+def name(keyword: str) -> str:
+    """Return the tag and the name of an attribute, as `(0028,0004) Photometric Interpretation`."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None  # keywords are literals of this package
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {dictionary_description(tag)}"
+
+
+def found(keyword: str, value: Any) -> str:
+    """Return the attribute with its value, for technical attributes only."""
+    if value is None:
+        return f"{name(keyword)} is missing"
+    if isinstance(value, str) and keyword not in _CODED:
+        return f"{name(keyword)} is not a number"
+    return f"{name(keyword)} is {str(value)[:_SHOWN]!r}"
+
+
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """Return the value, or the first of several; None where the attribute is absent or empty."""
+    value = dataset.get(keyword)
+    if isinstance(value, (MultiValue, list)):
+        value = value[0] if len(value) else None
+    return None if value == "" else value
+
+
+def integer(dataset: Dataset, keyword: str, low: int, high: int) -> int:
+    """Return a whole number that must lie in low..high.
+
+    Raises:
+        ImageError: It is missing, no whole number, or out of range.
+    """
+    value = value_of(dataset, keyword)
+    if not isinstance(value, int) or not low <= value <= high:
+        raise ImageError(
+            f"{found(keyword, value)}, expected {low} to {high}. The file is not a radiograph of "
+            "8 to 16 bits, or its header is damaged: export it again."
+        )
+    return value
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """Return a finite number, NaN for a value that is none, or None where the attribute is absent or empty."""
+    try:
+        value = value_of(dataset, keyword)
+        return None if value is None else float(value)
+    except (ValueError, TypeError, OverflowError):  # what pydicom raises for text that is no number
+        return math.nan

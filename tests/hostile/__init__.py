@@ -1,0 +1,1 @@
+"""Hostile files, generated and deterministic; none of them holds a working payload."""

@@ -1,0 +1,575 @@
+"""Loading: by name over the authors' real path, from folders, the cache and the Hub; and what happens when it fails."""
+
+import concurrent.futures
+import copy
+import json
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import factories
+import pytest
+import timm
+import torch
+from servers import CheckpointServer, Fault, HubServer, closed_port
+
+import cxrzoo
+from cxrzoo import errors
+from cxrzoo.locations import cache_key
+from cxrzoo.sources import Cache
+
+PATH = "/storage.googleapis.com/moco-cxr/r8w-00001.pth.tar"
+NAME = "moco-cxr-resnet18"
+
+
+@pytest.fixture(scope="module")
+def released(resnet18_checkpoint: Path) -> bytes:
+    """The bytes that the authors' server gives."""
+    return resnet18_checkpoint.read_bytes()
+
+
+@pytest.fixture
+def server(released: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[CheckpointServer]:
+    """The authors' file host, on this machine."""
+    with CheckpointServer({PATH: released}) as running:
+        monkeypatch.setenv("CXRZOO_MIRROR", running.url)
+        yield running
+
+
+def images(channels: int = 3) -> torch.Tensor:
+    """Return a seeded batch of equal channels."""
+    grey = torch.randn(2, 1, 96, 96, generator=torch.Generator().manual_seed(3))
+    return grey.expand(-1, channels, -1, -1).contiguous()
+
+
+def embed(model: torch.nn.Module, channels: int = 3) -> torch.Tensor:
+    """Return the embeddings of the batch."""
+    with torch.inference_mode():
+        embeddings: torch.Tensor = model(images(channels))
+    return embeddings
+
+
+def cached_folder() -> Path:
+    """Return where the model lies in this test's cache."""
+    return Cache().model_folder(cache_key(cxrzoo.describe(NAME)))
+
+
+# ---- by name
+
+
+def test_by_name(server: CheckpointServer, resnet18_folder: Path) -> None:
+    """A name fetches the authors' file over its real path, converts it, and gives the same network as timm loads."""
+    model = cxrzoo.load(NAME)
+
+    expected = timm.create_model(f"local-dir:{resnet18_folder}", pretrained=True).eval()
+    assert "authors" == model.provenance.origin
+    assert torch.equal(embed(expected), embed(model))
+    assert 1 == len(server.asked(PATH))
+
+
+def test_second_load_stays_local(server: CheckpointServer) -> None:
+    """Once converted, a model comes from the cache, and the checkpoint is not kept."""
+    cxrzoo.load(NAME)
+
+    assert "cache" == cxrzoo.load(NAME).provenance.origin
+    assert 1 == len(server.asked(PATH))
+    assert [] == [path for path in (Cache().root / "downloads").rglob("*") if path.stat().st_size > 1000]
+
+
+def test_plain_timm_module(resnet18_folder: Path) -> None:
+    """What is returned is timm's own class, in evaluation mode, without a classifier, ready for gradients."""
+    model = cxrzoo.load(resnet18_folder)
+
+    assert type(timm.create_model("resnet18", num_classes=0)) is type(model)
+    assert not model.training
+    assert isinstance(model.fc, torch.nn.Identity)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_embedding_of_a_file(resnet18_folder: Path, tmp_path: Path) -> None:
+    """The four lines of the README: load, transform, call, and an embedding of (1, 512) comes out."""
+    from PIL import Image
+
+    Image.linear_gradient("L").save(tmp_path / "chest.png")
+    model = cxrzoo.load(resnet18_folder)
+
+    x = model.transform(tmp_path / "chest.png")
+
+    assert (3, 320, 320) == tuple(x.shape)
+    with torch.inference_mode():
+        assert (1, 512) == tuple(model(x[None]).shape)
+
+
+def test_variant(resnet18_folder: Path) -> None:
+    """The second preprocessing of MoCo-CXR is had by its name, and timm's resolved config follows."""
+    model = cxrzoo.load(resnet18_folder, variant="paper_finetune")
+
+    config = timm.data.resolve_model_data_config(model)
+    assert (0.485, 0.456, 0.406) == tuple(config["mean"])
+    assert "paper_finetune" == model.provenance.preprocessing
+    assert cxrzoo.load(resnet18_folder).provenance.preprocessing_sha256 != model.provenance.preprocessing_sha256
+
+
+def test_unknown_variant(resnet18_folder: Path) -> None:
+    """A variant that does not exist is an error that lists those that do."""
+    with pytest.raises(errors.FolderError, match="no preprocessing named 'imagenet', only paper_finetune, pretrain"):
+        cxrzoo.load(resnet18_folder, variant="imagenet")
+
+
+def test_model_can_be_copied_and_pickled(resnet18_folder: Path) -> None:
+    """A loaded backbone survives deepcopy and pickling, transform and provenance included."""
+    model = cxrzoo.load(resnet18_folder)
+
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert model.transform == other.transform
+        assert model.provenance == other.provenance
+        assert torch.equal(embed(model), embed(other))
+
+
+def test_tensors_do_not_share_memory(resnet18_folder: Path) -> None:
+    """Every parameter owns its memory, so that saving one layer does not save the whole network."""
+    model = cxrzoo.load(resnet18_folder)
+
+    for parameter in model.parameters():
+        assert parameter.untyped_storage().nbytes() == parameter.numel() * parameter.element_size()
+
+
+# ---- channels
+
+
+def test_one_channel_is_exact(resnet18_folder: Path) -> None:
+    """With MoCo-CXR's constants, one channel gives the features of three equal ones to 1e-6, and a matching transform."""
+    three, one = cxrzoo.load(resnet18_folder), cxrzoo.load(resnet18_folder, in_chans=1)
+
+    expected, found = embed(three), embed(one, channels=1)
+
+    assert float((expected - found).abs().max() / expected.abs().max()) <= 1e-6
+    assert (1, 320, 320) == tuple(one.transform(torch.zeros(40, 40, dtype=torch.uint8)).shape)
+    assert (1, 320, 320) == timm.data.resolve_model_data_config(one)["input_size"]
+
+
+def test_one_channel_is_refused_where_inexact(resnet18_folder: Path) -> None:
+    """With ImageNet's constants one channel can't stand for three: refused, unless asked for."""
+    with pytest.raises(errors.FolderError, match="normalised with different constants"):
+        cxrzoo.load(resnet18_folder, variant="paper_finetune", in_chans=1)
+
+    model = cxrzoo.load(resnet18_folder, variant="paper_finetune", in_chans=1, inexact_channels=True)
+    assert 1 == model.conv1.weight.shape[1]
+
+
+def test_three_channels_of_a_one_channel_model(one_channel_folder: Path) -> None:
+    """A one-channel backbone takes three equal channels and gives the same features."""
+    one, three = cxrzoo.load(one_channel_folder), cxrzoo.load(one_channel_folder, in_chans=3)
+
+    expected, found = embed(one, channels=1), embed(three)
+
+    assert float((expected - found).abs().max() / expected.abs().max()) <= 1e-6
+
+
+def test_two_channels(resnet18_folder: Path) -> None:
+    """A number of channels that makes no sense for radiographs is refused."""
+    with pytest.raises(errors.FolderError, match="in_chans is 2, expected 1 or 3"):
+        cxrzoo.load(resnet18_folder, in_chans=2)
+
+
+# ---- what goes wrong
+
+
+def test_unknown_name() -> None:
+    """A name with a typing error is answered with the closest names."""
+    with pytest.raises(
+        errors.UnknownModelError, match="no model is named 'moco-cxr-densenet112'. Did you mean 'moco-cxr-"
+    ):
+        cxrzoo.load("moco-cxr-densenet112")
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    """A path that is no folder is an error, and never looked up on a network."""
+    with pytest.raises(errors.FolderError, match="is no folder"):
+        cxrzoo.load(tmp_path / "nothing")
+
+
+def test_folder_without_record(resnet18_folder: Path, tmp_path: Path) -> None:
+    """A timm folder that says nothing of preprocessing for radiographs is refused, with what to do."""
+    shutil.copytree(resnet18_folder, tmp_path / "plain")
+    config = json.loads((tmp_path / "plain/config.json").read_text())
+    del config["cxrzoo"]
+    (tmp_path / "plain/config.json").write_text(json.dumps(config))
+
+    with pytest.raises(errors.FolderError, match="nothing says how images must be prepared"):
+        cxrzoo.load(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_folder_without_a_file(name: str, resnet18_folder: Path, tmp_path: Path) -> None:
+    """A folder that lacks a file says which."""
+    shutil.copytree(resnet18_folder, tmp_path / "part")
+    (tmp_path / "part" / name).unlink()
+
+    with pytest.raises(errors.FolderError, match=f"has no {name}"):
+        cxrzoo.load(tmp_path / "part")
+
+
+def test_flipped_byte_in_a_folder(resnet18_folder: Path, tmp_path: Path) -> None:
+    """One flipped bit in the weights of a given folder is an error that names both digests."""
+    shutil.copytree(resnet18_folder, tmp_path / "flipped")
+    flip(tmp_path / "flipped/model.safetensors", 5_000_000)
+
+    with pytest.raises(errors.DigestError, match="the sha256 is [0-9a-f]{64}, expected [0-9a-f]{64}"):
+        cxrzoo.load(tmp_path / "flipped")
+
+
+def flip(path: Path, position: int) -> None:
+    """Flip one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(position)
+        byte = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_flipped_byte_in_the_cache_is_mended(server: CheckpointServer) -> None:
+    """A damaged copy in the cache is set aside and fetched again, and the result is right."""
+    expected = embed(cxrzoo.load(NAME))
+    flip(cached_folder() / "model.safetensors", 5_000_000)
+
+    model = cxrzoo.load(NAME)
+
+    assert torch.equal(expected, embed(model))
+    assert 2 == len(server.asked(PATH))
+    assert 1 == len(list((Cache().root / "quarantine").iterdir()))
+
+
+def test_flipped_byte_in_the_cache_without_network(server: CheckpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network a damaged copy is never used: the error says what was found and why nothing could be done."""
+    cxrzoo.load(NAME)
+    flip(cached_folder() / "model.safetensors", 5_000_000)
+    monkeypatch.setenv("CXRZOO_OFFLINE", "1")
+
+    with pytest.raises(errors.DigestError, match="(?s)the sha256 is .*could not be fetched again.*CXRZOO_OFFLINE"):
+        cxrzoo.load(NAME)
+
+
+def test_edited_config_in_the_cache_is_mended(server: CheckpointServer) -> None:
+    """A config.json in the cache that was edited is set aside with its folder and made again."""
+    cxrzoo.load(NAME)
+    path = cached_folder() / "config.json"
+    path.write_text(path.read_text().replace('"max_difference": 0.0', '"max_difference": 0.1'))
+
+    assert "authors" == cxrzoo.load(NAME).provenance.origin
+
+
+def test_every_corruption_is_noticed(server: CheckpointServer) -> None:
+    """200 of 200 random corruptions of the cached files (flips, cuts, additions, zeros) are noticed."""
+    from cxrzoo.folders import read_folder
+    from cxrzoo.weights import read_weights
+
+    cxrzoo.load(NAME)
+    cxrzoo.load(NAME)  # now the weights count as verified
+    cache, draw = Cache(), random.Random(0)
+    noticed = 0
+    for i in range(200):
+        path = cached_folder() / ("model.safetensors" if i % 4 else "config.json")
+        before = path.read_bytes()
+        position = draw.randrange(len(before))
+        data = bytearray(before)
+        kind = i % 5
+        if kind == 0:
+            data[position] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            del data[position:]
+        elif kind == 2:
+            data += bytes(draw.randrange(1, 100))
+        elif kind == 3:
+            data[position : position + 64] = bytes(b ^ 255 for b in data[position : position + 64])
+        else:
+            data.insert(position, 7)
+        path.write_bytes(data)
+        try:
+            folder = read_folder(cached_folder())
+            promised = folder.record.weights
+            verification = cache.verification(folder.weights, promised.sha256)
+            read_weights(folder.weights, sha256=promised.sha256, size=promised.size, verified=verification.covers)
+            # white space in config.json may change without a change of meaning
+            assert path.name == "config.json"
+            assert json.loads(data) == json.loads(before)
+            noticed += 1
+        except errors.CxrZooError:
+            noticed += 1
+        path.write_bytes(before)
+    assert 200 == noticed
+
+
+def test_first_conversion_is_pinned(server: CheckpointServer) -> None:
+    """A file that its authors' server replaces later is refused, and the error says which pin to delete."""
+    cxrzoo.load(NAME)
+    shutil.rmtree(cached_folder())
+    server.files[PATH] = factories.as_bytes(factories.make_moco("resnet18", seed=9))
+
+    with pytest.raises(errors.CxrZooError, match="expected"):
+        cxrzoo.load(NAME)
+
+    assert not cached_folder().exists()
+
+
+def test_swapped_folder_in_the_cache(server: CheckpointServer, tmp_path: Path) -> None:
+    """A cached folder replaced by another consistent one is refused, since the first one was pinned."""
+    expected = embed(cxrzoo.load(NAME))
+    other = factories.save(tmp_path / "other.pth", factories.make_moco("resnet18", seed=9))
+    shutil.rmtree(cached_folder())
+    cxrzoo.convert(other, cached_folder(), model=NAME)
+
+    assert torch.equal(expected, embed(cxrzoo.load(NAME)))
+    assert 2 == len(server.asked(PATH))
+
+
+def test_not_found(server: CheckpointServer) -> None:
+    """A 404 from the authors' server is an error that names the address and the status."""
+    del server.files[PATH]
+
+    with pytest.raises(errors.DownloadError, match=r"(?s)moco-cxr/r8w-00001\.pth\.tar.*404"):
+        cxrzoo.load(NAME)
+
+
+def test_web_page_instead_of_a_file(server: CheckpointServer) -> None:
+    """A log-in page never reaches the cache, whatever the server calls it."""
+    server.fail(PATH, Fault("unnamed page"), Fault("unnamed page"))
+
+    with pytest.raises(errors.DownloadError, match="web page"):
+        cxrzoo.load(NAME)
+
+    assert not cached_folder().exists()
+
+
+def test_truncated_reply_is_resumed(server: CheckpointServer, released: bytes) -> None:
+    """A reply that ends early is gone on with, and the model is right."""
+    server.fail(PATH, Fault("truncate", len(released) // 2))
+
+    model = cxrzoo.load(NAME)
+
+    assert 512 == model.provenance.dimension
+    assert [None, f"bytes={len(released) // 2}-"] == [request.range for request in server.asked(PATH)]
+
+
+def test_wrong_checkpoint_at_the_address(server: CheckpointServer) -> None:
+    """A whole checkpoint of another network is refused, and neither pinned nor cached."""
+    good = server.files[PATH]
+    server.files[PATH] = factories.as_bytes(factories.make_moco("mnasnet1_0"))
+    with pytest.raises(errors.ArchitectureError, match="not those of resnet18"):
+        cxrzoo.load(NAME)
+    server.files[PATH] = good
+
+    assert "authors" == cxrzoo.load(NAME).provenance.origin
+
+
+def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody answers, the error says so and what to do."""
+    with closed_port() as port:
+        monkeypatch.setenv("CXRZOO_MIRROR", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr("cxrzoo.sources.http.time.sleep", lambda seconds: None)
+        with pytest.raises(errors.DownloadError, match="CXRZOO_MIRROR|proxy|PROXY"):
+            cxrzoo.load(NAME)
+
+
+def test_offline(server: CheckpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the network switched off nothing is asked for, and the error names the switch."""
+    monkeypatch.setenv("CXRZOO_OFFLINE", "1")
+
+    with pytest.raises(errors.OfflineError, match="CXRZOO_OFFLINE"):
+        cxrzoo.load(NAME)
+
+    assert [] == server.asked(PATH)
+
+
+def test_offline_hit(server: CheckpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the network switched off a cached model loads."""
+    cxrzoo.load(NAME)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    assert "cache" == cxrzoo.load(NAME).provenance.origin
+
+
+def test_read_only_cache(server: CheckpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that can only be read gives its models, and nothing is written."""
+    cxrzoo.load(NAME)
+    root = Cache().root
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "rename", "replace", "link", "unlink"):
+        monkeypatch.setattr(f"os.{name}", refuse)
+    monkeypatch.setattr("cxrzoo.sources.files.os.open", refuse)
+
+    assert "cache" == cxrzoo.load(NAME).provenance.origin
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+
+def test_no_space_left(server: CheckpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is an error that says which folder is full, and no model folder is left."""
+
+    def full(self: Path, data: str, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+
+    with pytest.raises(errors.DiskError, match="No space left on device"):
+        cxrzoo.load(NAME)
+
+    assert not cached_folder().exists()
+
+
+def test_cache_is_a_file(tmp_path: Path, server: CheckpointServer) -> None:
+    """A cache path that is a file is an error that says so."""
+    (tmp_path / "cache").write_text("not a folder")
+
+    with pytest.raises(errors.DiskError):
+        cxrzoo.load(NAME, cache_dir=tmp_path / "cache")
+
+
+# ---- several processes
+
+LOAD = "import cxrzoo; m = cxrzoo.load('moco-cxr-resnet18'); print(m.provenance.weights_sha256)"
+
+
+@pytest.mark.slow
+def test_sixteen_at_once(server: CheckpointServer, child_environment: dict[str, str]) -> None:
+    """Sixteen processes that load at once download one body, convert once, and get the same weights."""
+
+    def load() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", LOAD], env=child_environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        digests = [future.result() for future in [pool.submit(load) for _ in range(16)]]
+
+    assert 1 == len(set(digests))
+    assert 1 == len(server.asked(PATH))
+    assert 1 == len(list((Cache().root / "models").iterdir()))
+
+
+@pytest.mark.slow
+def test_killed_at_random(server: CheckpointServer, child_environment: dict[str, str]) -> None:
+    """After 20 kills at random moments no file under a final name is damaged, and the next load is right."""
+    from cxrzoo.folders import verify_folder
+
+    # the imports are not what is to be interrupted: the children say when they are done with them
+    code = (
+        "import timm, torch, torchvision, cxrzoo.loader, sys\nprint('ready', flush=True)\n"
+        "sys.stdin.readline()\ncxrzoo.load('moco-cxr-resnet18')"
+    )
+    draw = random.Random(0)
+    stages = set()
+    for _ in range(20):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=child_environment,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        assert child.stdin is not None
+        child.stdout.readline()
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        time.sleep(draw.uniform(0, 1.2))
+        child.kill()
+        child.wait()
+        if cached_folder().exists():
+            verify_folder(cached_folder())
+            stages.add("converted")
+            shutil.rmtree(cached_folder())
+        else:
+            stages.add("before")
+
+    assert "authors" == cxrzoo.load(NAME).provenance.origin
+    assert 4 == len(verify_folder(cached_folder()))
+    assert "before" in stages
+
+
+# ---- the Hub
+
+
+@pytest.fixture
+def hub(resnet18_folder: Path) -> Iterator[HubServer]:
+    """The Hub, with one converted folder as a repository."""
+    files = {path.name: path.read_bytes() for path in resnet18_folder.iterdir()}
+    with HubServer({"someone/moco": files, "someone/plain": {"config.json": b"{}"}}) as running:
+        yield running
+
+
+def load_from_hub(hub: HubServer, environment: dict[str, str], tmp_path: Path, name: str, **more: str) -> str:
+    """Return what a child that loads from the Hub prints: origin, or the error's class and text."""
+    code = (
+        "import sys, cxrzoo\n"
+        "try:\n    print(cxrzoo.load(sys.argv[1]).provenance)\n"
+        "except cxrzoo.CxrZooError as e:\n    print(type(e).__name__, e)\n"
+    )
+    # huggingface_hub reads its environment when it is imported, so each case needs a process
+    env = {**environment, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", **more}
+    done = subprocess.run([sys.executable, "-c", code, name], env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_from_the_hub(hub: HubServer, child_environment: dict[str, str], tmp_path: Path) -> None:
+    """hf-hub:org/name@revision loads through the real client, and again without a network."""
+    name = f"hf-hub:someone/moco@{HubServer.COMMIT}"
+
+    online = load_from_hub(hub, child_environment, tmp_path, name)
+    offline = load_from_hub(hub, child_environment, tmp_path, name, HF_HUB_OFFLINE="1")
+
+    assert "origin='hub'" in online
+    assert online == offline
+
+
+def test_damaged_file_in_the_hubs_cache(hub: HubServer, child_environment: dict[str, str], tmp_path: Path) -> None:
+    """A flipped byte in the Hub's own cache, which its client accepts, is noticed and fetched again."""
+    name = f"hf-hub:someone/moco@{HubServer.COMMIT}"
+    online = load_from_hub(hub, child_environment, tmp_path, name)
+    (weights,) = (tmp_path / "hf").rglob("model.safetensors")
+    flip(weights.resolve(), 5_000_000)
+
+    assert load_from_hub(hub, child_environment, tmp_path, name, HF_HUB_OFFLINE="1").startswith("DigestError")
+    assert online == load_from_hub(hub, child_environment, tmp_path, name)
+
+
+def test_hub_repository_without_record(hub: HubServer, child_environment: dict[str, str], tmp_path: Path) -> None:
+    """A repository without our record is refused before its weights are fetched."""
+    printed = load_from_hub(hub, child_environment, tmp_path, "hf-hub:someone/plain")
+
+    assert printed.startswith("FolderError")
+    assert "nothing says how images must be prepared" in printed
+
+
+def test_hub_repository_missing(hub: HubServer, child_environment: dict[str, str], tmp_path: Path) -> None:
+    """A repository that does not exist is an error that names it."""
+    printed = load_from_hub(hub, child_environment, tmp_path, "hf-hub:someone/nothing")
+
+    assert printed.startswith("DownloadError someone/nothing")
+
+
+def test_pinned_hub_revision(
+    hub: HubServer, resnet18_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A manifest that pins a Hub repository insists on its digest before the weights are used."""
+    import dataclasses
+
+    from cxrzoo import locations
+    from cxrzoo.manifest import HubFile
+
+    wrong = HubFile("someone/moco", HubServer.COMMIT, "0" * 64, 1)
+    manifest = dataclasses.replace(cxrzoo.describe(NAME), hub=wrong)
+    monkeypatch.setattr(locations, "describe", lambda name: manifest)
+    monkeypatch.setattr(locations, "fetch_from_hub", lambda repo, file, revision: resnet18_folder / file)
+    monkeypatch.setattr(locations, "evict", lambda path: None)
+
+    with pytest.raises(errors.DigestError, match="expected 000000"):
+        cxrzoo.load(NAME)

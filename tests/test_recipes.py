@@ -1,0 +1,119 @@
+"""Recipes: every one of them parses, its examples hold, and mistakes in one are named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cxrzoo._paths import RECIPES
+from cxrzoo.errors import RecordError
+from cxrzoo.recipe import Recipe, list_recipes, load_recipe, read_recipe
+
+EXAMPLES = [
+    pytest.param(load_recipe(name), key, meaning, id=f"{name}: {key}")
+    for name in list_recipes()
+    for key, meaning in load_recipe(name).examples.items()
+]
+
+
+@pytest.mark.parametrize(("recipe", "key", "meaning"), EXAMPLES)
+def test_example(recipe: Recipe, key: str, meaning: str) -> None:
+    """A worked example in a recipe is what the recipe does."""
+    placement = recipe.place(key)
+
+    found = "no rule" if placement is None else placement.target or f"dropped: {placement.reason}"
+
+    assert meaning == found
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_rule_has_an_example(name: str) -> None:
+    """No rule of a recipe goes without an example that it decides."""
+    recipe = load_recipe(name)
+    deciding = {
+        next((i for i, rule in enumerate(recipe.rule) if rule.apply(key) is not None), None) for key in recipe.examples
+    }
+
+    assert set(range(len(recipe.rule))) <= deciding
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_counts_are_those_of_timm(name: str) -> None:
+    """The number of tensors that a recipe promises for an architecture is the number timm's network has."""
+    from cxrzoo.architectures import build_empty
+
+    for architecture in load_recipe(name).architectures:
+        assert architecture.kept == len(build_empty(architecture.name).state_dict())
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_chain_ends_in_architectures(name: str) -> None:
+    """Following `then` from any recipe ends at one that names architectures."""
+    assert load_recipe(name).last.architectures
+
+
+def test_readme_names_every_field() -> None:
+    """The README of conversion/ has a row for each field of a recipe, and none for a field that is gone."""
+    import dataclasses
+
+    from cxrzoo.recipe import Architecture, Rule
+
+    rows = set(re.findall(r"^\| `([a-z_.]+)` \|", (RECIPES / "README.md").read_text(), re.MULTILINE))
+    nested = {"rule": Rule, "architectures": Architecture}
+    fields = set()
+    for field in dataclasses.fields(Recipe):
+        inner = nested.get(field.name)
+        fields |= {f"{field.name}.{f.name}" for f in dataclasses.fields(inner)} if inner else {field.name}
+
+    assert fields == rows
+
+
+def test_first_rule_decides() -> None:
+    """Of two rules that match a key, the earlier one decides."""
+    recipe = load_recipe("moco")
+
+    placement = recipe.place("module.encoder_q.fc.0.weight")
+
+    assert placement is not None
+    assert placement.reason == "projection head"
+
+
+def test_rules_match_whole_keys() -> None:
+    """A key that only contains what a rule matches is not matched by it."""
+    assert load_recipe("moco").place("extra.module.queue") is None
+
+
+BROKEN = {
+    "unknown field": ('summary = "x"\nsumary = "x"', "Did you mean 'summary'?"),
+    "no summary": ("", "the field 'summary' is missing"),
+    "rename and drop": (
+        'summary = "x"\n[[rule]]\nmatch = "a"\nrename = "b"\ndrop = "c"',
+        "give either rename or drop",
+    ),
+    "bad pattern": ('summary = "x"\n[[rule]]\nmatch = "("\ndrop = "c"', "is not a regular expression"),
+    "unknown group": ('summary = "x"\n[[rule]]\nmatch = "(?P<a>.)"\nrename = "{b}"', "no group is named b"),
+    "not TOML": ("summary = ", "is not valid TOML"),
+    "wrong name": ('name = "other"\nsummary = "x"', "the name is 'other', expected the file's own, 'broken'"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_recipe(text: str, message: str, tmp_path: Path) -> None:
+    """A mistake in a recipe is an error that names the file and the mistake."""
+    head = "" if "name = " in text.replace("rename = ", "") else 'name = "broken"\n'
+    first, found, rest = text.partition("[[rule]]")
+    path = tmp_path / "broken.toml"
+    path.write_text(
+        f"{head}{first}\n{found}{rest}\n[examples]\n" if found else f"{head}{first}\nrule = []\n[examples]\n"
+    )
+
+    with pytest.raises(RecordError, match=re.escape(message)) as caught:
+        read_recipe(path)
+
+    assert str(caught.value).startswith("conversion/broken.toml")
+
+
+def test_unknown_recipe() -> None:
+    """A recipe that does not exist is an error that lists those that do."""
+    with pytest.raises(RecordError, match="no recipe is named 'mocco'. Known recipes: .*moco"):
+        load_recipe("mocco")
