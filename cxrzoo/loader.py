@@ -153,7 +153,9 @@ def _build(folder: Folder, preprocessing: Preprocessing, tensors: dict[str, "tor
     channels = preprocessing.input_size[0]
     arguments: dict[str, Any] = {**folder.model_args, "num_classes": 0, "in_chans": channels}
     cfg = folder.pretrained_cfg | {
-        key: value for key, value in preprocessing.as_dict().items() if key not in ("intensity", "source")
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in preprocessing.as_dict().items()
+        if key not in ("intensity", "source")
     }
     # on the meta device nothing is drawn at random only to be thrown away
     with torch.device("meta"):

@@ -3,6 +3,7 @@
 Those are the places, in the order they are tried. The network comes last, and never into play for a given folder.
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 
 from cxrzoo._paths import CHECKOUT
 from cxrzoo.converter import convert_into
-from cxrzoo.errors import DigestError
+from cxrzoo.errors import DigestError, SourceError
 from cxrzoo.folders import CONFIG, WEIGHTS, Folder, parse_config, read_folder
 from cxrzoo.manifest import HubFile, Manifest
 from cxrzoo.recipe import load_recipe
@@ -96,7 +97,8 @@ def discard(name: str, cache: Cache) -> str | None:
             return None
         repo_id, revision = manifest.hub.repo_id, manifest.hub.revision
     for file in (CONFIG, WEIGHTS):
-        evict(fetch_from_hub(repo_id, file, revision=revision))
+        with contextlib.suppress(SourceError):
+            evict(fetch_from_hub(repo_id, file, revision=revision, cached_only=True))
     return "nowhere, since it was deleted from the Hub's cache"
 
 

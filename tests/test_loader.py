@@ -568,7 +568,7 @@ def test_pinned_hub_revision(
     wrong = HubFile("someone/moco", HubServer.COMMIT, "0" * 64, 1)
     manifest = dataclasses.replace(cxrzoo.describe(NAME), hub=wrong)
     monkeypatch.setattr(locations, "describe", lambda name: manifest)
-    monkeypatch.setattr(locations, "fetch_from_hub", lambda repo, file, revision: resnet18_folder / file)
+    monkeypatch.setattr(locations, "fetch_from_hub", lambda repo, file, **options: resnet18_folder / file)
     monkeypatch.setattr(locations, "evict", lambda path: None)
 
     with pytest.raises(errors.DigestError, match="expected 000000"):

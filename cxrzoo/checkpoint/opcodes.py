@@ -26,8 +26,8 @@ from cxrzoo.checkpoint.arguments import (
 )
 from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
 
-#: A checkpoint of 2,500 tensors takes 0.1 million.
-MAX_INSTRUCTIONS = 1_000_000
+#: A tensor takes about 31, so this is room for some 19,000 of them.
+MAX_INSTRUCTIONS = 600_000
 
 
 def read_instructions(stream: BinaryIO) -> Iterator[tuple[str, Any]]:

@@ -71,7 +71,7 @@ def check_key(key: object) -> None:
             allowed = part is None
         if not allowed or len(parts) > _MAX_TUPLE_KEY:
             raise UnsafeCheckpointError(
-                f"its pickle has a key of a dict that is too long, too large or no plain value ({type(part).__name__}); "
+                f"its pickle has a key of a dict that is too long, too large or not plain ({type(part).__name__}); "
                 "expected short text, numbers, or short flat tuples of these."
             )
 

@@ -160,8 +160,8 @@ def build(target: object, state: object) -> None:
         return  # attributes of a mapping, such as torch's `_metadata`; its items are all it means to us
     if not isinstance(target, Opaque) or target.state != {} or type(state) not in (dict, tuple):
         raise UnsafeCheckpointError(
-            f"its pickle sets attributes ({type(state).__name__}) of a value ({type(target).__name__}) that has none to "
-            "be set. No real checkpoint does that."
+            f"its pickle sets attributes ({type(state).__name__}) of a value ({type(target).__name__}) that has none. "
+            "No real checkpoint does that."
         )
     # an object is completed here, once, and is frozen for everyone else
     object.__setattr__(target, "state", state)

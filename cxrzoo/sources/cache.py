@@ -28,6 +28,7 @@ from cxrzoo.manifest import NAME
 from cxrzoo.records import canonical_json
 from cxrzoo.sources.files import disk_errors, write_once
 from cxrzoo.sources.owners import remove_orphans
+from cxrzoo.sources.partial import remove_spent
 from cxrzoo.sources.verified import Verification
 
 logger = logging.getLogger("cxrzoo")
@@ -75,6 +76,7 @@ class Cache:
             else:
                 for name in ("models", "pins", "verified"):
                     remove_orphans(self.root / name)
+                remove_spent(self.root / "downloads")
             yield
 
     def read_pin(self, key: str) -> dict[str, Any] | None:

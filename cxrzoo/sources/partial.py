@@ -122,6 +122,15 @@ def _take(rest: Path, mine: Path) -> None:
     mine.mkdir(exist_ok=True)
 
 
+def remove_spent(folder: Path) -> None:
+    """Delete the partials of dead processes in `folder` that hold no bytes: theirs have got their name."""
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            _, found, word = path.name.rpartition(".part-")
+            if found and is_abandoned(word) and _held(path) <= 0:
+                _remove(path)
+
+
 def _held(folder: Path) -> int:
     try:
         return (folder / "body").stat().st_size
