@@ -1,38 +1,39 @@
 """Which timm architecture a set of tensors is, told from names and shapes alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxrzoo.errors import ArchitectureError
 from cxrzoo.folders import Network
+from cxrzoo.weights import Shapes, compare_shapes
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: dtype and shape of each tensor by name
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
+def build_network(architecture: str, **model_args: Any) -> "nn.Module":
+    """Return a timm backbone in evaluation mode whose weights are not drawn: its memory holds anything.
 
-def build_empty(architecture: str, **model_args: Any) -> "nn.Module":
-    """Return the backbone without memory for its tensors (torch's meta device).
+    Drawing them only to overwrite them is most of what loading costs. Whoever calls this fills all of `state_dict()`.
 
     Raises:
         ArchitectureError: timm has no such architecture.
     """
     import timm
-    import torch
+
+    from cxrzoo.undrawn import Undrawn
 
     if not timm.is_model(architecture):
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         hint = f" Near it: {', '.join(close)}." if close else ""
         raise ArchitectureError(f"timm has no architecture named {architecture!r}.{hint}")
-    with torch.device("meta"):
+    with Undrawn():
         model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
-    return model
+    return model.eval()
 
 
 def match_architecture(shapes: Shapes, candidates: Sequence[str], requested: str | None) -> tuple["nn.Module", Network]:
-    """Return the empty backbone whose tensors are exactly these, and timm's facts about it.
+    """Return the unfilled backbone whose tensors are exactly these, and timm's facts about it.
 
     Args:
         requested: The only architecture allowed; None tries all candidates.
@@ -42,9 +43,9 @@ def match_architecture(shapes: Shapes, candidates: Sequence[str], requested: str
     """
     nearest: tuple[int, str, list[str]] | None = None
     for name in [requested] if requested else candidates:
-        in_chans = _input_channels(shapes, build_empty(name))
-        model = build_empty(name, in_chans=in_chans)
-        differences = compare_shapes(shapes, model)
+        in_chans = _input_channels(shapes, build_network(name))
+        model = build_network(name, in_chans=in_chans)
+        differences = compare_shapes(shapes, model.state_dict())
         if not differences:
             return model, _describe(name, in_chans, model)
         if nearest is None or len(differences) < nearest[0]:
@@ -67,24 +68,9 @@ def match_architecture(shapes: Shapes, candidates: Sequence[str], requested: str
     )
 
 
-def compare_shapes(found: Shapes, model: "nn.Module") -> list[str]:
-    """Return what a strict load would object to, a line each: missing, extra, of another shape or kind."""
-    expected = {name: (_kind(str(t.dtype)), tuple(t.shape)) for name, t in model.state_dict().items()}
-    lines = [f"missing: {name} {shape}" for name, (_, shape) in expected.items() if name not in found]
-    lines += [f"unexpected: {name} {shape}" for name, (_, shape) in found.items() if name not in expected]
-    for name, (dtype, shape) in found.items():
-        if name in expected and (_kind(dtype), shape) != expected[name]:
-            lines.append(f"{name}: found {dtype} {shape}, expected {' '.join(map(str, expected[name]))}")
-    return lines
-
-
 def _fits(shapes: Shapes, name: str) -> bool:
-    return not compare_shapes(shapes, build_empty(name, in_chans=_input_channels(shapes, build_empty(name))))
-
-
-def _kind(dtype: str) -> str:
-    # half-precision weights are still weights; an integer in their place is not
-    return "float" if "F" in dtype or "float" in dtype else "integer"
+    model = build_network(name, in_chans=_input_channels(shapes, build_network(name)))
+    return not compare_shapes(shapes, model.state_dict())
 
 
 def _input_channels(shapes: Shapes, model: "nn.Module") -> int:

@@ -1,22 +1,34 @@
 """A backbone for another number of equal input channels: exact where the constants allow it, refused where not."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxrzoo.errors import FolderError
 from cxrzoo.manifest import Preprocessing
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
 
-def adapt_stem(weight: "torch.Tensor", in_chans: int) -> "torch.Tensor":
-    """Return a first convolution (out, in, h, w) for `in_chans` equal channels.
+def change_channels(model: "nn.Module", first_conv: str, in_chans: int) -> None:
+    """Make the first convolution of a network take `in_chans` equal channels.
 
     A convolution of equal channels is the convolution of one of them with the sum of its filters; summed in double
     precision, so that only the last rounding to float32 is left.
+
+    Raises:
+        FolderError: `in_chans` is neither 1 nor 3.
     """
-    summed = weight.double().sum(dim=1, keepdim=True)
-    return (summed / in_chans).expand(-1, in_chans, -1, -1).to(weight.dtype).contiguous()
+    from torch import nn
+
+    if in_chans not in (1, 3):
+        raise FolderError(f"in_chans is {in_chans}, expected 1 or 3: radiographs are grey, networks take one or three.")
+    conv: Any = model.get_submodule(first_conv)
+    if conv.in_channels == in_chans:
+        return
+    summed = conv.weight.detach().double().sum(dim=1, keepdim=True)
+    weight = (summed / in_chans).expand(-1, in_chans, -1, -1).to(conv.weight.dtype)
+    conv.weight = nn.Parameter(weight.contiguous())
+    conv.in_channels = in_chans
 
 
 def insist_on_exact(record: Preprocessing, in_chans: int) -> None:

@@ -44,10 +44,11 @@ def show(name: str, image: str, out: Path) -> None:
     first = " ".join(f"{value:.4f}" for value in embedding[:6])
     _say(f"embedding  {embedding.shape}, first values {first} …")
     _say(f"           digest {digest_embedding(embedding)}")
+    seen = model.transform.display(image)
     pictures = {
         "1-radiograph-as-read.png": (radiograph * 255).round().astype(np.uint8),
-        "2-what-the-network-sees.png": model.transform.display(image),
-        "3-feature-map-pca.png": draw_features(features),
+        "2-what-the-network-sees.png": seen,
+        "3-feature-map-pca.png": lay_over(draw_features(features), seen),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -76,11 +77,16 @@ def draw_features(features: NDArray[np.float32]) -> NDArray[np.uint8]:
     return picture
 
 
+def lay_over(colours: NDArray[np.uint8], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a small picture (h, w, 3) stretched over a grey one (H, W), half as strong as it: (H, W, 3)."""
+    height, width = grey.shape
+    stretched = Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(Image.blend(Image.fromarray(grey).convert("RGB"), stretched, 0.5))
+
+
 def _enlarge(pixels: NDArray[np.uint8]) -> Image.Image:
     picture = Image.fromarray(pixels)
-    # a feature map has few, large cells, and should look it
-    sampling = Image.Resampling.NEAREST if max(picture.size) < _HEIGHT / 4 else Image.Resampling.BICUBIC
-    return picture.resize((round(picture.width * _HEIGHT / picture.height), _HEIGHT), sampling)
+    return picture.resize((round(picture.width * _HEIGHT / picture.height), _HEIGHT), Image.Resampling.BICUBIC)
 
 
 def _say(line: str) -> None:

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cxrzoo.channels import adapt_stem, insist_on_exact
+from cxrzoo.architectures import build_network
+from cxrzoo.channels import change_channels, insist_on_exact
 from cxrzoo.errors import CheckpointError, DigestError, FolderError, SourceError
-from cxrzoo.folders import Folder
 from cxrzoo.locations import Location, Origin, discard, locate
 from cxrzoo.manifest import Preprocessing
-from cxrzoo.parity import fill
 from cxrzoo.sources import Cache
-from cxrzoo.weights import read_weights
+from cxrzoo.weights import read_into
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from cxrzoo.preprocessing import Transform
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
         transform: Transform
         provenance: "Provenance"
+        pretrained_cfg: dict[str, Any]
 
 
 logger = logging.getLogger("cxrzoo")
@@ -82,7 +81,7 @@ def load(
     from cxrzoo.preprocessing import Transform
 
     cache = Cache(Path(cache_dir) if cache_dir is not None else None)
-    location, tensors = _find(os.fspath(name), cache)
+    model, location = _find(os.fspath(name), cache)
     record = location.folder.record
     variant = variant or record.default_variant
     if variant not in record.preprocessing:
@@ -91,8 +90,11 @@ def load(
         )
     preprocessing = record.preprocessing[variant]
     if in_chans is not None:
-        preprocessing = _change_channels(location.folder, tensors, preprocessing, in_chans, inexact_channels)
-    model = cast("Backbone", _build(location.folder, preprocessing, tensors))
+        if not inexact_channels:
+            insist_on_exact(preprocessing, in_chans)
+        change_channels(model, location.folder.pretrained_cfg["first_conv"], in_chans)
+        preprocessing = preprocessing.for_channels(in_chans)
+    model.pretrained_cfg |= _timm_words(preprocessing)
     model.transform = Transform(preprocessing)
     model.provenance = Provenance(
         model=record.model,
@@ -106,7 +108,7 @@ def load(
     return model
 
 
-def _find(name: str, cache: Cache) -> tuple[Location, dict[str, "torch.Tensor"]]:
+def _find(name: str, cache: Cache) -> tuple["Backbone", Location]:
     try:
         return _read(name, cache)
     except (DigestError, FolderError, CheckpointError) as error:
@@ -120,49 +122,21 @@ def _find(name: str, cache: Cache) -> tuple[Location, dict[str, "torch.Tensor"]]
             raise DigestError(f"{error}\nIt is now {place}. It could not be fetched again: {second}") from second
 
 
-def _read(name: str, cache: Cache) -> tuple[Location, dict[str, "torch.Tensor"]]:
+def _read(name: str, cache: Cache) -> tuple["Backbone", Location]:
     location = locate(name, cache)
-    promised = location.folder.record.weights
-    verification = cache.verification(location.folder.weights, promised.sha256)
-    tensors = read_weights(
-        location.folder.weights, sha256=promised.sha256, size=promised.size, verified=verification.covers
+    folder, promised = location.folder, location.folder.record.weights
+    verification = cache.verification(folder.weights, promised.sha256)
+    model = build_network(folder.architecture, pretrained_cfg=dict(folder.pretrained_cfg), **folder.model_args)
+    read_into(
+        model.state_dict(), folder.weights, sha256=promised.sha256, size=promised.size, verified=verification.covers
     )
     verification.record()
-    return location, tensors
+    return cast("Backbone", model), location
 
 
-def _change_channels(
-    folder: Folder, tensors: dict[str, "torch.Tensor"], record: Preprocessing, in_chans: int, inexact: bool
-) -> Preprocessing:
-    if in_chans not in (1, 3):
-        raise FolderError(
-            f"in_chans is {in_chans}, expected 1 or 3: radiographs are grey, and networks take one or three."
-        )
-    if not inexact:
-        insist_on_exact(record, in_chans)
-    stem = f"{folder.pretrained_cfg['first_conv']}.weight"
-    if tensors[stem].shape[1] != in_chans:
-        tensors[stem] = adapt_stem(tensors[stem], in_chans)
-    return record.for_channels(in_chans)
-
-
-def _build(folder: Folder, preprocessing: Preprocessing, tensors: dict[str, "torch.Tensor"]) -> "nn.Module":
-    import timm
-    import torch
-
-    channels = preprocessing.input_size[0]
-    arguments: dict[str, Any] = {**folder.model_args, "num_classes": 0, "in_chans": channels}
-    cfg = folder.pretrained_cfg | {
+def _timm_words(preprocessing: Preprocessing) -> dict[str, Any]:
+    return {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in preprocessing.as_dict().items()
         if key not in ("intensity", "source")
     }
-    # on the meta device nothing is drawn at random only to be thrown away
-    with torch.device("meta"):
-        model: nn.Module = timm.create_model(folder.architecture, pretrained=False, pretrained_cfg=cfg, **arguments)
-    fill(model, tensors)
-    if any(tensor.is_meta for tensor in (*model.buffers(), *model.parameters())):
-        # some buffers are computed when the network is built and stored nowhere: build it the slow way
-        model = timm.create_model(folder.architecture, pretrained=False, pretrained_cfg=cfg, **arguments)
-        fill(model, tensors)
-    return model

@@ -22,10 +22,9 @@ from cxrzoo.matching import fit_recipe
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode
 from cxrzoo.sources import sha256_of
-from cxrzoo.weights import as_tensor, read_shapes, read_weights
+from cxrzoo.weights import as_tensor, read_into, read_shapes
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 #: Pooled features of MoCo-CXR's networks differ by 0.0 where torchvision and timm run the same operations.
@@ -63,8 +62,8 @@ def prove(claim: Claim) -> Proof:
     weights = Path(claim.weights)
     names = [architecture.name for architecture in last.architectures]
     model, network = match_architecture(read_shapes(weights), names, claim.architecture)
-    tensors = read_weights(weights, sha256=sha256_of(weights), size=weights.stat().st_size)
-    fill(model, tensors)
+    _insist_on_format(weights, set(model.state_dict()))
+    read_into(model.state_dict(), weights, sha256=sha256_of(weights), size=weights.stat().st_size)
     known = [a for a in last.architectures if a.name == network.architecture]
     if last.reference is None or not known:
         return Proof(network, None)
@@ -74,20 +73,13 @@ def prove(claim: Claim) -> Proof:
     return Proof(network, _compare(model, reference, network, known[0], claim.size))
 
 
-def fill(model: "nn.Module", tensors: dict[str, "torch.Tensor"]) -> None:
-    """Put tensors in the place of a module's own, strictly: none missing, none left over, all of the right shape.
+def _insist_on_format(weights: Path, names: set[str]) -> None:
+    """Refuse a file of ours that the safetensors library reads otherwise than we do."""
+    from safetensors import safe_open
 
-    Raises:
-        ArchitectureError: They don't fit.
-    """
-    # some modules (torchvision's MNASNet) look up the version of the layout that they are given
-    state = OrderedDict(tensors)
-    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ArchitectureError(f"the weights do not fit the architecture: {error}") from error
-    model.eval()
+    with safe_open(weights, framework="pt") as opened:
+        if set(opened.keys()) != names or opened.metadata() != {"format": "pt"}:
+            raise ConversionError("the safetensors library finds other tensors in the weights than were written.")
 
 
 def prove_in_child(claim: Claim) -> Proof:
@@ -126,8 +118,14 @@ def _build_reference(known: Architecture, in_chans: int, upstream: dict[str, Ten
         if in_chans != 3:
             _replace_stem(reference, in_chans)
         setattr(reference, known.classifier, torch.nn.Identity())
-    fill(reference, {name: as_tensor(tensor) for name, tensor in upstream.items()})
-    return reference
+    state = OrderedDict((name, as_tensor(tensor)) for name, tensor in upstream.items())
+    # some modules (torchvision's MNASNet) look up the version of the layout that they are given
+    state._metadata = reference.state_dict()._metadata  # type: ignore[attr-defined]
+    try:
+        reference.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ArchitectureError(f"the tensors are not those of torchvision's {known.upstream}: {error}") from error
+    return reference.eval()
 
 
 def _replace_stem(reference: "nn.Module", in_chans: int) -> None:

@@ -1,5 +1,6 @@
 """Write and read `model.safetensors`: streamed out tensor by tensor, read back as the very bytes that were verified."""
 
+import functools
 import hashlib
 import io
 import json
@@ -7,17 +8,18 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cxrzoo.checkpoint import read_safetensors_header
+from numpy.typing import NDArray
+
+from cxrzoo.checkpoint import ITEM_SIZES, Entry, read_safetensors_header
 from cxrzoo.errors import DigestError, FolderError
 
 if TYPE_CHECKING:
     import torch
 
-ITEM_SIZES = {
-    "F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
-}  # fmt: skip
+#: dtype, in the words of safetensors, and shape of each tensor by name
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class Readable(Protocol):
@@ -66,35 +68,46 @@ def write_weights(
         os.fsync(file.fileno())
 
 
-def read_shapes(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+def read_shapes(path: Path) -> Shapes:
     """Return dtype and shape of every tensor in a weights file, from its header alone."""
     with path.open("rb") as file:
         entries = read_safetensors_header(file, os.fstat(file.fileno()).st_size, path.name)
     return {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
 
 
-def read_weights(
+def compare_shapes(found: Shapes, state: Mapping[str, "torch.Tensor"]) -> list[str]:
+    """Return what a strict load would object to, a line each: missing, extra, of another shape or kind."""
+    expected = {name: (_kind(str(tensor.dtype)), tuple(tensor.shape)) for name, tensor in state.items()}
+    lines = [f"missing: {name} {shape}" for name, (_, shape) in expected.items() if name not in found]
+    lines += [f"unexpected: {name} {shape}" for name, (_, shape) in found.items() if name not in expected]
+    for name, (dtype, shape) in found.items():
+        if name in expected and (_kind(dtype), shape) != expected[name]:
+            lines.append(f"{name}: found {dtype} {shape}, expected {' '.join(map(str, expected[name]))}")
+    return lines
+
+
+def read_into(
+    state: Mapping[str, "torch.Tensor"],
     path: Path,
     *,
     sha256: str,
     size: int,
     verified: Callable[[os.stat_result], bool] = lambda status: False,
-) -> dict[str, "torch.Tensor"]:
-    """Return the tensors of a weights file in private memory, float ones as float32.
+) -> None:
+    """Read a weights file into a network's own tensors, strictly: all of them, and nothing else.
 
-    The bytes are hashed while they are read, so what is verified is what is returned, whatever happens to the
-    file meanwhile; no memory map is used, since that would follow later changes of the file.
+    The bytes are hashed as they arrive in the private memory of the tensors, so what is verified is what is loaded,
+    whatever happens to the file meanwhile; no memory map is used, since that would follow later changes of the file.
 
     Args:
+        state: The network's state_dict, which shares memory with it. After an error it holds nothing of use.
         verified: Says of the open file's status whether these very bytes were verified before.
 
     Raises:
+        FolderError: Tensors are missing, left over, or of another shape or kind.
         DigestError: Size or sha256 differ from the promised ones.
         CheckpointError: The file is not in the safetensors format.
     """
-    import torch
-
-    dtypes = _torch_dtypes()
     with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if status.st_size != size:
@@ -103,16 +116,12 @@ def read_weights(
         head += file.read(min(int.from_bytes(head, "little"), size))
         # parsed from the bytes that are hashed, not read a second time
         entries = read_safetensors_header(io.BytesIO(head), size, path.name)
-        ordered = sorted(entries.items(), key=lambda item: item[1].start)
+        differences = compare_shapes({name: (e.dtype, e.shape) for name, e in entries.items()}, state)
+        if differences:
+            raise FolderError(f"{path.name} does not fill the network:\n  " + "\n  ".join(differences[:10]))
         hasher = None if verified(status) else hashlib.sha256(head)
-        tensors = {}
-        for name, entry in ordered:
-            tensor = torch.empty(entry.shape, dtype=dtypes[entry.dtype])
-            view = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            _fill(file.readinto, view, path)
-            if hasher:
-                hasher.update(view)
-            tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+            _read_tensor(file.readinto, entry, state[name], hasher)
         after = os.fstat(file.fileno())
     if hasher and hasher.hexdigest() != sha256:
         raise DigestError(_mismatch(path, "sha256", hasher.hexdigest(), sha256))
@@ -120,7 +129,32 @@ def read_weights(
         status.st_mtime_ns, status.st_ctime_ns, status.st_size,
     ):  # fmt: skip
         raise DigestError(f"{path.name} changed while it was read. Load it again once nothing writes to it.")
-    return tensors
+
+
+def _read_tensor(
+    readinto: Callable[[Any], int | None], entry: Entry, target: "torch.Tensor", hasher: "hashlib._Hash | None"
+) -> None:
+    import torch
+
+    dtype = _torch_dtypes()[entry.dtype]
+    if target.dtype == dtype and target.is_contiguous():
+        _fill(readinto, target.numpy(), hasher)
+        return
+    # half precision in the file, float32 in the network: by way of bytes of their own
+    landing = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+    _fill(readinto, landing.numpy(), hasher)
+    target.copy_(landing.view(dtype).reshape(entry.shape))
+
+
+def _fill(readinto: Callable[[Any], int | None], array: NDArray[Any], hasher: "hashlib._Hash | None") -> None:
+    done = readinto(array) or 0
+    while done < array.nbytes:
+        count = readinto(array.data.cast("B")[done:])
+        if not count:
+            raise DigestError("the weights ended while they were read. Load them again once nothing writes to them.")
+        done += count
+    if hasher:
+        hasher.update(array.data)
 
 
 def as_tensor(tensor: Readable) -> "torch.Tensor":
@@ -135,6 +169,7 @@ def as_tensor(tensor: Readable) -> "torch.Tensor":
     return loaded.float() if loaded.is_floating_point() else loaded
 
 
+@functools.cache
 def _torch_dtypes() -> dict[str, "torch.dtype"]:
     import torch
 
@@ -145,12 +180,9 @@ def _torch_dtypes() -> dict[str, "torch.dtype"]:
     }  # fmt: skip
 
 
-def _fill(readinto: Callable[[memoryview], int | None], view: memoryview, path: Path) -> None:
-    while len(view):
-        count = readinto(view)
-        if not count:
-            raise FolderError(f"{path.name} ended while it was read. Load it again once nothing writes to it.")
-        view = view[count:]
+def _kind(dtype: str) -> str:
+    # half-precision weights are still weights; an integer in their place is not
+    return "float" if "F" in dtype or "float" in dtype else "integer"
 
 
 def _mismatch(path: Path, what: str, found: str, expected: str) -> str:

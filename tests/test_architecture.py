@@ -26,7 +26,8 @@ LAYERS = [
     ["preprocessing"],
     ["weights"],
     ["folders"],
-    ["matching", "architectures"],
+    ["matching", "undrawn"],
+    ["architectures"],
     ["parity"],
     ["converter"],
     ["locations", "channels"],
@@ -102,7 +103,8 @@ def test_loading_leaves_maintainers_modules_alone(resnet18_folder: Path) -> None
     code = (
         f"import sys, cxrzoo, numpy; m = cxrzoo.load({str(resnet18_folder)!r}); "
         "m.transform(numpy.zeros((40, 40), 'uint8')); "
-        "print(sorted({'cxrzoo.' + n for n in ('publisher', 'cards', 'pretraining', 'evaluation', 'cli')} & set(sys.modules)))"
+        "maintainers = ('publisher', 'cards', 'pretraining', 'evaluation', 'cli'); "
+        "print(sorted({'cxrzoo.' + name for name in maintainers} & set(sys.modules)))"
     )
 
     assert run_child(code) == "[]"

@@ -40,10 +40,10 @@ def test_every_rule_has_an_example(name: str) -> None:
 @pytest.mark.parametrize("name", list_recipes())
 def test_counts_are_those_of_timm(name: str) -> None:
     """The number of tensors that a recipe promises for an architecture is the number timm's network has."""
-    from cxrzoo.architectures import build_empty
+    from cxrzoo.architectures import build_network
 
     for architecture in load_recipe(name).architectures:
-        assert architecture.kept == len(build_empty(architecture.name).state_dict())
+        assert architecture.kept == len(build_network(architecture.name).state_dict())
 
 
 @pytest.mark.parametrize("name", list_recipes())

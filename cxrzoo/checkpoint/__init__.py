@@ -7,10 +7,11 @@ that the file tells the truth about its own layout, and hands out tensors that a
 from cxrzoo.checkpoint.meanings import Opaque
 from cxrzoo.checkpoint.reading import Checkpoint, open_checkpoint
 from cxrzoo.checkpoint.safetensors_header import Entry, read_safetensors_header
-from cxrzoo.checkpoint.tensors import Tensor
+from cxrzoo.checkpoint.tensors import ITEM_SIZES, Tensor
 from cxrzoo.checkpoint.trees import describe_root, find_state_dict
 
 __all__ = [
+    "ITEM_SIZES",
     "Checkpoint",
     "Entry",
     "Opaque",
