@@ -46,9 +46,9 @@ def one_channel_folder(made: Path) -> Path:
     return cxrzoo.convert(checkpoint, made / "one-channel").folder
 
 
-@pytest.fixture(scope="session")
-def child_environment() -> dict[str, str]:
-    """The environment for child processes that import cxrzoo from this checkout and the tests' own helpers."""
+@pytest.fixture
+def child_environment(_private_places: None) -> dict[str, str]:
+    """The environment as this test has set it so far, for children that import cxrzoo and the tests' helpers."""
     root = Path(__file__).resolve().parents[1]
     paths = [str(root), str(root / "tests")] if (root / "cxrzoo").is_dir() else [str(root / "tests")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

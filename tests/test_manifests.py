@@ -230,7 +230,7 @@ def test_an_edited_copy_is_still_read(tmp_path: Path) -> None:
         ("[3, 320, 320]", "[3, 320]", "input_size: found 2 values, expected 3"),
         ("[3, 320, 320]", "[4, 320, 320]", "input_size: found 4 channels, expected 1 or 3"),
         ("[3, 320, 320]", "[1, 320, 320]", "mean and std: found 3 and 3 values, expected 1"),
-        ("std = [0.085585, ", "std = [0.0, ", "std and input_size must be above 0"),
+        ("std = [0.085585, ", "std = [0.0, ", "mean must be finite, std and input_size above 0"),
         ("crop_pct = 1.0", "crop_pct = 1.1", "crop_pct in (0, 1]"),
         ('"bilinear"', '"nearest"', "found 'nearest', expected one of 'bilinear', 'bicubic'"),
         ('default_variant = "pretrain"', 'default_variant = "x"', "expected one of pretrain, paper_finetune"),
