@@ -140,7 +140,7 @@ def _as_path(folder: Path) -> str:
 
 def run_verify(arguments: argparse.Namespace) -> None:
     """Check every byte of a model folder that has a digest, offline."""
-    from cxrzoo.folders import verify_folder
+    from cxrzoo.verification import verify_folder
 
     for line in verify_folder(arguments.folder):
         print(line)

@@ -3,13 +3,12 @@
 import dataclasses
 import math
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cxrzoo.errors import RecordError
-from cxrzoo.records import decode, digest
+from cxrzoo.records import digest, read_toml
 
 #: A public name, which is also a file name and part of cache paths: nothing else may pass.
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
@@ -188,17 +187,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         RecordError: The file is no TOML, or a field is unknown, missing or of the wrong type.
     """
-    where = f"hub/{path.name}"
-    try:
-        manifest = decode(Manifest, tomllib.loads(path.read_text(encoding="utf-8")), where)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{where} is not valid TOML: {error}.") from error
-    except RecordError as error:
-        text = str(error)
-        raise RecordError(text if text.startswith(where) else f"{where}: {text}") from error
-    if manifest.name != path.stem:
-        raise RecordError(f"{where}: the name is {manifest.name!r}, expected the file's own, {path.stem!r}.")
-    return manifest
+    return read_toml(Manifest, path, f"hub/{path.name}")
 
 
 def _check_sha256(value: str | None) -> None:

@@ -2,14 +2,13 @@
 
 import functools
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cxrzoo._paths import RECIPES
 from cxrzoo.errors import RecordError
-from cxrzoo.records import decode, digest
+from cxrzoo.records import digest, read_toml
 
 
 @dataclass(frozen=True)
@@ -121,17 +120,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecordError: The file is no TOML, or a field is unknown, missing or of the wrong type.
     """
-    where = f"conversion/{path.name}"
-    try:
-        recipe = decode(Recipe, tomllib.loads(path.read_text(encoding="utf-8")), where)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{where} is not valid TOML: {error}.") from error
-    except RecordError as error:
-        text = str(error)
-        raise RecordError(text if text.startswith(where) else f"{where}: {text}") from error
-    if recipe.name != path.stem:
-        raise RecordError(f"{where}: the name is {recipe.name!r}, expected the file's own, {path.stem!r}.")
-    return recipe
+    return read_toml(Recipe, path, f"conversion/{path.name}")
 
 
 def list_recipes() -> list[str]:

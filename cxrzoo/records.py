@@ -4,9 +4,11 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cxrzoo.errors import RecordError
@@ -76,6 +78,25 @@ def _decode_value(hint: Any, value: object, where: str) -> Any:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def read_toml(kind: type[T], path: Path, where: str) -> T:
+    """Return the dataclass `kind` that a TOML file holds; its field `name` must be the file's stem.
+
+    Raises:
+        RecordError: The file is no TOML, or a field is unknown, missing or of the wrong type.
+    """
+    try:
+        record = decode(kind, tomllib.loads(path.read_text(encoding="utf-8")), where)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{where} is not valid TOML: {error}.") from error
+    except RecordError as error:
+        # what a dataclass finds wrong with its own values does not know the file
+        raise error if str(error).startswith(where) else RecordError(f"{where}: {error}") from error
+    name = getattr(record, "name", None)
+    if name != path.stem:
+        raise RecordError(f"{where}: the name is {name!r}, expected the file's own, {path.stem!r}.")
+    return record
 
 
 def canonical_json(value: object) -> str:

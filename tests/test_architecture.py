@@ -26,6 +26,7 @@ LAYERS = [
     ["preprocessing"],
     ["weights"],
     ["folders"],
+    ["verification"],
     ["matching", "undrawn"],
     ["architectures"],
     ["parity"],

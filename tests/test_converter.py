@@ -14,7 +14,8 @@ import torch
 import cxrzoo
 from cxrzoo import errors
 from cxrzoo.converter import convert_into
-from cxrzoo.folders import read_folder, verify_folder
+from cxrzoo.folders import read_folder
+from cxrzoo.verification import verify_folder
 
 ROADS = [
     ("resnet18", "resnet18", 120),

@@ -21,9 +21,9 @@ from servers import CheckpointServer, Fault, HubServer, closed_port
 
 import cxrzoo
 from cxrzoo import errors
-from cxrzoo.folders import verify_folder
 from cxrzoo.locations import cache_key
 from cxrzoo.sources import Cache
+from cxrzoo.verification import verify_folder
 
 PATH = "/storage.googleapis.com/moco-cxr/r8w-00001.pth.tar"
 NAME = "moco-cxr-resnet18"
