@@ -8,7 +8,7 @@ from string import Template
 
 from cxrzoo._paths import MANIFESTS
 from cxrzoo.errors import RecordError
-from cxrzoo.folders import Folder, read_folder
+from cxrzoo.folders import Folder, FolderRecord, read_folder
 from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result
 from cxrzoo.registry import describe, list_models
 
@@ -27,10 +27,11 @@ def render_card(path: Path) -> str:
     where = record.model if manifest else f"./{record.model}"
     return Template((MANIFESTS / "card.md").read_text(encoding="utf-8")).substitute(
         licence_front_matter=_front_matter(record.licence),
+        tags="\n".join(f"- {tag}" for tag in _tags(record)),
         model=record.model,
         summary=record.summary,
         dimension=folder.num_features,
-        intended_use=record.intended_use,
+        use=f"It is no finding and no diagnosis. {record.intended_use}".strip(),
         where=where,
         folder=record.model,
         preprocessing=_render_variants(record.preprocessing, record.default_variant),
@@ -39,6 +40,10 @@ def render_card(path: Path) -> str:
         licences=_render_licences(record.licence),
         results="\n" + _render_results(manifest) if manifest and manifest.results else "",
     )
+
+
+def _tags(record: FolderRecord) -> list[str]:
+    return list(dict.fromkeys(["timm", "transformers", "image-feature-extraction", record.method, *record.tags]))
 
 
 def _front_matter(licence: Licence) -> str:

@@ -87,22 +87,27 @@ def _facts(manifest: Manifest) -> dict[str, object]:
 
 
 def run_inspect(arguments: argparse.Namespace) -> None:
-    """What kind of file a checkpoint is, its keys by prefix, and which recipe fits."""
-    from cxrzoo.checkpoint import describe_root, open_checkpoint
-    from cxrzoo.matching import fit_all
+    """What kind of file a checkpoint is, its keys by prefix, and which recipe fits and why."""
+    from cxrzoo.checkpoint import describe_root, find_state_dict, open_checkpoint
+    from cxrzoo.matching import fit_all, group_keys
 
     with open_checkpoint(arguments.checkpoint) as checkpoint:
         print(f"{arguments.checkpoint.name}: {checkpoint.kind}, {checkpoint.size:,} bytes, sha256 {checkpoint.sha256}")
-        for line in describe_root(checkpoint.root):
-            print(f"  {line}")
-        fits = fit_all(checkpoint.root)
-    for fit in sorted(fits, key=lambda fit: len(fit.unmatched)):
+        fits = sorted(fit_all(checkpoint.root), key=lambda fit: len(fit.unmatched))
+        if not fits or fits[0].tensors != checkpoint.root:
+            for line in describe_root(checkpoint.root):
+                print(f"  {line}")
+        if not fits:
+            find_state_dict(checkpoint.root, ())  # says what is missing
+    print(f"{len(fits[0].tensors)} tensors, by prefix:")
+    for prefix, count in group_keys(fits[0].tensors).items():
+        print(f"  {count:5}  {prefix}")
+    for fit in fits:
         print(f"recipe {fit.recipe.name}: {fit.explain()}")
-    complete = [fit for fit in fits if fit.complete]
-    if complete and complete[0].recipe.last.architectures:
-        kept = len(complete[0].kept)
-        likely = [a.name for a in complete[0].recipe.last.architectures if a.kept == kept]
-        print(f"{kept} tensors, as many as {' or '.join(likely) or 'none of the architectures the recipe knows'}")
+    best = fits[0]
+    if best.complete:
+        likely = [a.name for a in best.recipe.last.architectures if a.kept == len(best.kept)]
+        print(f"{len(best.kept)} tensors are kept, as many as {' or '.join(likely) or 'no architecture it knows'} has")
 
 
 def run_convert(arguments: argparse.Namespace) -> None:

@@ -144,6 +144,7 @@ def _record(
         repository=manifest.repository if manifest else "",
         intended_use=manifest.intended_use if manifest else "",
         training_data=manifest.training_data if manifest else (),
+        tags=manifest.tags if manifest else (),
     )
 
 

@@ -14,6 +14,13 @@ from cxrzoo.loader import load
 from cxrzoo.registry import describe, list_models
 
 _HEIGHT = 768  # of the pictures, in pixels
+_ORIGINS = {
+    "folder": "from the given folder",
+    "checkout": "from this checkout",
+    "cache": "from the cache, where it was verified before",
+    "hub": "from the Hub",
+    "authors": "converted just now from what its authors released",
+}
 
 
 def show(name: str, image: str, out: Path) -> None:
@@ -28,7 +35,7 @@ def show(name: str, image: str, out: Path) -> None:
     model = load(name)
     loaded = time.perf_counter() - start
     provenance = model.provenance
-    _say(f"model      {provenance.model}, found by way of: {provenance.origin} ({loaded:.1f} s)")
+    _say(f"model      {provenance.model}, {_ORIGINS[provenance.origin]} ({loaded:.1f} s)")
     if name in list_models():
         _say(f"           {describe(name).summary}")
     _say(f"weights    sha256 {provenance.weights_sha256}")

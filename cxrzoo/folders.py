@@ -6,7 +6,7 @@ timm and transformers leave alone.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ class FolderRecord:
     paper: str = ""
     repository: str = ""
     intended_use: str = ""
-    training_data: tuple[str, ...] = field(default=())
+    training_data: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     digest: str = ""
 
 

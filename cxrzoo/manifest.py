@@ -169,6 +169,7 @@ class Manifest:
     source: Source
     default_variant: str
     preprocessing: dict[str, Preprocessing]
+    tags: tuple[str, ...] = ()
     hub: HubFile | None = None
     results: tuple[Result, ...] = field(default=())
 

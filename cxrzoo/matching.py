@@ -1,6 +1,7 @@
 """Which recipe fits a checkpoint, and what becomes of each of its keys."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cxrzoo.checkpoint import Tensor, find_state_dict
@@ -57,6 +58,24 @@ class Fit:
             return f"does not fit: none of the {total} keys would be kept"
         dropped = "".join(f", {count} {reason}" for reason, count in self.dropped.items())
         return f"fits: all {total} keys are accounted for ({len(self.kept)} kept{dropped})"
+
+
+def group_keys(keys: Iterable[str], most: int = 14) -> dict[str, int]:
+    """Return the prefixes under which keys lie, with how many lie under each; as deep as `most` groups allow."""
+    groups = {"": list(keys)}
+    settled: set[str] = set()
+    while settled < set(groups):
+        prefix = max(set(groups) - settled, key=lambda prefix: len(groups[prefix]))
+        parts: dict[str, list[str]] = {}
+        for key in groups[prefix]:
+            first, dot, _ = key[len(prefix) :].partition(".")
+            parts.setdefault(f"{prefix}{first}{dot}", []).append(key)
+        if prefix in parts or len(groups) - 1 + len(parts) > most:
+            settled.add(prefix)
+        else:
+            del groups[prefix]
+            groups |= parts
+    return {prefix: len(inside) for prefix, inside in sorted(groups.items())}
 
 
 def fit_recipe(root: object, recipe: Recipe) -> Fit:

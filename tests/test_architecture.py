@@ -70,12 +70,13 @@ def test_every_module_has_a_place() -> None:
     assert set(RANKS) == {top_module(path) for path in MODULES} - {"__init__"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+# the public names in cxrzoo/__init__.py are looked up when they are used, so it stands outside the layers
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.parent != PACKAGE or p.stem != "__init__"], ids=lambda p: p.name
+)
 def test_imports_go_downward(path: Path) -> None:
     """Invariant 1: a module imports only from layers below its own."""
     own = top_module(path)
-    if own == "__init__":
-        pytest.skip("the public names are looked up when they are used")
 
     upward = {name for name in own_imports(path) if name != own and RANKS[name] >= RANKS[own]}
 

@@ -1,6 +1,7 @@
 """The command line: what each command prints, its exit status, and what it says when something is wrong."""
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -74,7 +75,9 @@ def test_inspect(resnet18_checkpoint: Path, capsys: Output) -> None:
 
     printed = capsys.readouterr().out
     assert "resnet18.pth.tar: PyTorch zip archive" in printed
-    assert "state_dict" in printed
+    assert "'state_dict': dict of 250" in printed
+    assert re.search(r"^ +4  module\.encoder_q\.fc\.$", printed, re.MULTILINE)
+    assert re.search(r"^ +1  module\.queue$", printed, re.MULTILINE)
     assert "recipe moco: fits: all 250 keys are accounted for (120 kept" in printed
     assert "recipe torchvision: does not fit: 250 of 250 keys match no rule" in printed
     assert "as many as resnet18" in printed

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +95,23 @@ def test_same_bytes_twice(resnet18_checkpoint: Path, tmp_path: Path) -> None:
 
     assert ["README.md", "config.json", "model.safetensors"] == list(first)
     assert first == second
+
+
+@pytest.mark.slow
+def test_same_bytes_elsewhere(resnet18_checkpoint: Path, resnet18_folder: Path, tmp_path: Path) -> None:
+    """Another working folder, time zone, language, umask and hash seed give the same bytes."""
+    code = (
+        "import os, sys; os.umask(0o077); import cxrzoo; cxrzoo.convert(sys.argv[1], 'out', model='moco-cxr-resnet18')"
+    )
+    root = Path(cxrzoo.__file__).resolve().parents[1]
+    odd = {"TZ": "Pacific/Apia", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
+
+    subprocess.run(
+        [sys.executable, "-c", code, str(resnet18_checkpoint)], cwd=tmp_path, env={**os.environ, **odd}, check=True
+    )
+
+    for path in resnet18_folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 def test_record_states_source_and_result(resnet18_checkpoint: Path, resnet18_folder: Path) -> None:
