@@ -60,22 +60,16 @@ class Fit:
         return f"fits: all {total} keys are accounted for ({len(self.kept)} kept{dropped})"
 
 
-def group_keys(keys: Iterable[str], most: int = 14) -> dict[str, int]:
+def group_keys(keys: Iterable[str], most: int = 20) -> dict[str, int]:
     """Return the prefixes under which keys lie, with how many lie under each; as deep as `most` groups allow."""
-    groups = {"": list(keys)}
-    settled: set[str] = set()
-    while settled < set(groups):
-        prefix = max(set(groups) - settled, key=lambda prefix: len(groups[prefix]))
-        parts: dict[str, list[str]] = {}
-        for key in groups[prefix]:
-            first, dot, _ = key[len(prefix) :].partition(".")
-            parts.setdefault(f"{prefix}{first}{dot}", []).append(key)
-        if prefix in parts or len(groups) - 1 + len(parts) > most:
-            settled.add(prefix)
-        else:
-            del groups[prefix]
-            groups |= parts
-    return {prefix: len(inside) for prefix, inside in sorted(groups.items())}
+    split = [key.split(".") for key in keys]
+    groups: Counter[str] = Counter()
+    for depth in range(1, max(map(len, split), default=0) + 1):
+        deeper = Counter(".".join(parts[:depth]) + ("." if len(parts) > depth else "") for parts in split)
+        if groups and len(deeper) > most:
+            break
+        groups = deeper
+    return dict(sorted(groups.items()))
 
 
 def fit_recipe(root: object, recipe: Recipe) -> Fit:
