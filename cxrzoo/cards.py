@@ -9,7 +9,7 @@ from string import Template
 from cxrzoo._paths import MANIFESTS
 from cxrzoo.errors import RecordError
 from cxrzoo.folders import Folder, FolderRecord, read_folder
-from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result
+from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result, first_sentence
 from cxrzoo.registry import describe, list_models
 
 CARD = "README.md"
@@ -120,7 +120,8 @@ def _render_licences(licence: Licence) -> str:
 
 def _render_results(manifest: Manifest) -> str:
     header = ["data", "finding", "mode", "label fraction", "metric", manifest.name, "baseline", "difference"]
-    rows = [row for result in manifest.results for row in _result_rows(result)]
+    # a row may stand in two tables of a paper; once is enough here
+    rows = list(dict.fromkeys(tuple(row) for result in manifest.results for row in _result_rows(result)))
     return (
         f"### {manifest.name}: what its authors published\n\nValue (95 % interval), not measured by this project. "
         f"Paper: {manifest.paper}\n\n{_table(header, rows)}\n"
@@ -158,15 +159,14 @@ def render_models() -> str:
         rows.append(
             [
                 f"`{name}`",
-                manifest.method,
+                first_sentence(manifest.summary),
                 f"`{manifest.architecture}`",
                 f"{size[1]} px",
-                ", ".join(manifest.training_data) or "not stated",
                 manifest.licence.weights or "not stated",
                 f"[paper]({manifest.paper})" if manifest.paper else "–",
             ]
         )
-    return _table(["name", "method", "timm architecture", "input", "trained on", "licence of the weights", ""], rows)
+    return _table(["name", "what it is", "timm architecture", "input", "licence of the weights", ""], rows)
 
 
 def render_all_results() -> str:

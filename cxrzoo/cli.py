@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxrzoo.errors import CxrZooError
-from cxrzoo.manifest import Manifest
+from cxrzoo.manifest import Manifest, first_sentence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def run_list(arguments: argparse.Namespace) -> None:
     width = max(map(len, names), default=0)
     for name in names:
         manifest = describe(name)
-        print(f"{name:{width}}  {manifest.architecture:16}  {manifest.summary.partition('. ')[0].rstrip('.')}")
+        print(f"{name:{width}}  {manifest.architecture:16}  {first_sentence(manifest.summary)}")
     if not names:
         raise CxrZooError(f"no model matches {arguments.pattern!r}. `cxrzoo list` without a pattern shows all.")
 

@@ -182,6 +182,11 @@ class Manifest:
             )
 
 
+def first_sentence(text: str) -> str:
+    """Return what stands before the first full stop that ends a sentence, without it."""
+    return text.partition(". ")[0].rstrip(".")
+
+
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest in a TOML file, whose stem must be the model's name.
 
