@@ -38,6 +38,7 @@ wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, tes
 bench: $(READY)  ## the figures the README quotes
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/convert_memory.py
+	$(BIN)/python benchmarks/start.py
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build dist demo *.egg-info

@@ -21,15 +21,19 @@ def build_network(architecture: str, **model_args: Any) -> "nn.Module":
     """
     import timm
 
-    from cxrzoo.undrawn import Undrawn
+    from cxrzoo.undrawn import undrawn
 
     if not timm.is_model(architecture):
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         hint = f" Near it: {', '.join(close)}." if close else ""
         raise ArchitectureError(f"timm has no architecture named {architecture!r}.{hint}")
-    with Undrawn():
+    if "." in architecture:
+        raise ArchitectureError(
+            f"{architecture!r} names weights as well, expected an architecture: {architecture.partition('.')[0]!r}."
+        )
+    with undrawn():
         model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
-    return model.eval()
+    return model.float().eval()
 
 
 def match_architecture(shapes: Shapes, candidates: Sequence[str], requested: str | None) -> tuple["nn.Module", Network]:
@@ -89,7 +93,8 @@ def _describe(name: str, in_chans: int, model: "nn.Module") -> Network:
     return Network(
         architecture=name,
         in_chans=in_chans,
-        num_features=int(model.num_features),  # type: ignore[arg-type]
+        # of an embedding: some networks have a layer between the last features and it
+        num_features=int(getattr(model, "head_hidden_size", None) or model.num_features),  # type: ignore[arg-type]
         global_pool=str(getattr(getattr(model, "global_pool", None), "pool_type", "") or "avg"),
         first_conv=_first_conv(model),
         classifier=str(cfg.get("classifier") or ""),

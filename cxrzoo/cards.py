@@ -73,10 +73,15 @@ def _render_provenance(folder: Folder) -> str:
     released = "a checkpoint given by its user"
     if source is not None:
         released = source.url or f"`{source.file}` of the Python distribution `{source.distribution}`"
+    proofs = {
+        "digest": "",
+        "fetched": ", fetched from there when it was converted",
+        "stated": ", by the word of whoever converted it" if source else "",
+    }
     lines = [
         f"- Method: {record.method}",
         f"- Trained on: {', '.join(record.training_data) or 'not stated'}",
-        f"- Released as: {released}",
+        f"- Released as: {released}{proofs[record.source_proof]}",
         f"- Checkpoint: {record.source_size:,} bytes, sha256 `{record.source_sha256}`",
         f"- Weights: {record.weights.size:,} bytes, sha256 `{record.weights.sha256}`",
     ]

@@ -88,17 +88,15 @@ def _facts(manifest: Manifest) -> dict[str, object]:
 
 def run_inspect(arguments: argparse.Namespace) -> None:
     """What kind of file a checkpoint is, its keys by prefix, and which recipe fits and why."""
-    from cxrzoo.checkpoint import describe_root, find_state_dict, open_checkpoint
+    from cxrzoo.checkpoint import Tensor, describe_root, open_checkpoint
     from cxrzoo.matching import fit_all, group_keys
 
     with open_checkpoint(arguments.checkpoint) as checkpoint:
         print(f"{arguments.checkpoint.name}: {checkpoint.kind}, {checkpoint.size:,} bytes, sha256 {checkpoint.sha256}")
+        flat = isinstance(checkpoint.root, dict) and any(isinstance(v, Tensor) for v in checkpoint.root.values())
+        for line in [] if flat else describe_root(checkpoint.root):
+            print(f"  {line}")
         fits = sorted(fit_all(checkpoint.root), key=lambda fit: len(fit.unmatched))
-        if not fits or fits[0].tensors != checkpoint.root:
-            for line in describe_root(checkpoint.root):
-                print(f"  {line}")
-        if not fits:
-            find_state_dict(checkpoint.root, ())  # says what is missing
     print(f"{len(fits[0].tensors)} tensors, by prefix:")
     for prefix, count in group_keys(fits[0].tensors).items():
         print(f"  {count:5}  {prefix}")
@@ -200,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add("list", run_list)
-    command.add_argument("pattern", nargs="?", default="*", help="for example 'moco*'")
+    command.add_argument("pattern", nargs="?", default="*", help="a glob pattern; all of them if left out")
     command = add("describe", run_describe)
     command.add_argument("model")
     command = add("inspect", run_inspect)

@@ -46,6 +46,7 @@ def convert_into(
     architecture: str | None = None,
     manifest: Manifest | None = None,
     variants: dict[str, Preprocessing] | None = None,
+    fetched: bool = False,
     isolated: bool = True,
 ) -> Conversion:
     """Fill an existing empty `folder` with config.json and model.safetensors made from a checkpoint.
@@ -53,6 +54,7 @@ def convert_into(
     Args:
         manifest: The model this checkpoint is, with the facts that go into the record.
         variants: Preprocessing by name, the default first; by default the manifest's, else what the recipe assumes.
+        fetched: The checkpoint was just taken from where the manifest says.
         isolated: Prove in a child process, which keeps the networks out of this one's memory.
 
     Raises:
@@ -80,6 +82,8 @@ def convert_into(
     )
     proof = (prove_in_child if isolated else prove)(claim)
     record = _record(fit, proof, manifest, variants, default, source_sha256, source_size, weights)
+    if fetched or (manifest is not None and manifest.source.sha256):
+        record = replace(record, source_proof="digest" if manifest and manifest.source.sha256 else "fetched")
     config = build_config(proof.network, record)
     (folder / CONFIG).write_text(render_config(config), encoding="utf-8")
     record = replace(record, digest=config["cxrzoo"]["digest"])
@@ -133,6 +137,7 @@ def _record(
         source=manifest.source if manifest else None,
         source_sha256=source_sha256,
         source_size=source_size,
+        source_proof="stated",
         licence=manifest.licence if manifest else Licence(),
         weights=WeightsFile(sha256_of(weights), weights.stat().st_size, len(kept)),
         default_variant=default,

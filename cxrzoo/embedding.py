@@ -1,5 +1,7 @@
 """Images -> embeddings with a frozen backbone; what is written carries what identifies it."""
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -58,16 +60,17 @@ def digest_embedding(embedding: NDArray[np.float32]) -> str:
 
 
 def write_embeddings(path: str | os.PathLike[str], embeddings: NDArray[np.float32], model: "Backbone") -> None:
-    """Write `embeddings` to a .npy file, and what identifies them to a .json file beside it.
+    """Write `embeddings` to a .npy file, and what identifies them beside it: `e.npy` and `e.npy.json`.
+
+    The second holds the sha256 of the first, so that one left over from another run does not pass for its own.
 
     Raises:
-        DiskError: A file could not be written; neither is left behind in part.
+        DiskError: A file could not be written; no part of one is left behind.
     """
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, embeddings)
-    target = Path(path)
-    facts = asdict(model.provenance) | {"images": len(embeddings)}
-    write_atomically(target.with_suffix(".json"), (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
-    write_atomically(target, buffer.getvalue())
+    target, data = Path(path), buffer.getvalue()
+    facts = asdict(model.provenance) | {"images": len(embeddings), "sha256": hashlib.sha256(data).hexdigest()}
+    write_atomically(target, data)
+    beside = target.with_name(f"{target.name}.json")
+    write_atomically(beside, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())

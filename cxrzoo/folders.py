@@ -6,11 +6,11 @@ timm and transformers leave alone.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cxrzoo.errors import FolderError, RecordError
+from cxrzoo.errors import DigestError, FolderError, RecordError
 from cxrzoo.manifest import Licence, Preprocessing, Source
 from cxrzoo.records import decode, digest
 
@@ -67,7 +67,11 @@ class Coverage:
 
 @dataclass(frozen=True)
 class FolderRecord:
-    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared."""
+    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared.
+
+    `source_proof` says how it is known that the checkpoint is the one that `source` names: by its digest, since it was
+    fetched from there, or only by the word of whoever converted it.
+    """
 
     schema: int
     model: str
@@ -76,6 +80,7 @@ class FolderRecord:
     source: Source | None
     source_sha256: str
     source_size: int
+    source_proof: Literal["digest", "fetched", "stated"]
     licence: Licence
     weights: WeightsFile
     default_variant: str
@@ -89,6 +94,38 @@ class FolderRecord:
     training_data: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     digest: str = ""
+
+
+@dataclass(frozen=True)
+class TimmFields:
+    """`pretrained_cfg`: those of timm's fields that we write."""
+
+    num_classes: Literal[0]
+    input_size: tuple[int, int, int]
+    fixed_input_size: bool
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    first_conv: str
+    classifier: str
+    pool_size: tuple[int, int] | None = None
+    license: str | None = None
+    origin_url: str | None = None
+
+
+@dataclass(frozen=True)
+class _Config:
+    """config.json, as we write it."""
+
+    architecture: str
+    num_classes: Literal[0]
+    num_features: int
+    global_pool: str
+    pretrained_cfg: TimmFields
+    cxrzoo: FolderRecord
+    model_args: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,10 +156,11 @@ def build_config(network: Network, record: FolderRecord) -> dict[str, Any]:
         "num_features": network.num_features,
         "global_pool": network.global_pool,
         "pretrained_cfg": timm_fields(network, record),
-        "cxrzoo": json.loads(json.dumps(asdict(record))),
+        "cxrzoo": asdict(record),
     }
     if network.in_chans != 3:
         config["model_args"] = {"in_chans": network.in_chans}
+    config = json.loads(json.dumps(config))  # tuples become lists, as they will be when it is read
     config["cxrzoo"]["digest"] = _own_digest(config)
     return config
 
@@ -130,22 +168,22 @@ def build_config(network: Network, record: FolderRecord) -> dict[str, Any]:
 def timm_fields(network: Network, record: FolderRecord) -> dict[str, Any]:
     """Return `pretrained_cfg`: the default preprocessing in timm's words, and nothing inherited from other weights."""
     preprocessing = record.preprocessing[record.default_variant]
-    fields = {
-        "num_classes": 0,
-        "input_size": list(preprocessing.input_size),
-        "fixed_input_size": False,
-        "interpolation": preprocessing.interpolation,
-        "crop_pct": preprocessing.crop_pct,
-        "crop_mode": preprocessing.crop_mode,
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "pool_size": network.pool_size and list(network.pool_size),
-        "first_conv": network.first_conv,
-        "classifier": network.classifier,
-        "license": record.licence.weights,
-        "origin_url": record.repository or None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+    fields = TimmFields(
+        num_classes=0,
+        input_size=preprocessing.input_size,
+        fixed_input_size=False,
+        interpolation=preprocessing.interpolation,
+        crop_pct=preprocessing.crop_pct,
+        crop_mode=preprocessing.crop_mode,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        pool_size=network.pool_size,
+        first_conv=network.first_conv,
+        classifier=network.classifier,
+        license=record.licence.weights,
+        origin_url=record.repository or None,
+    )
+    return {name: value for name, value in asdict(fields).items() if value is not None}
 
 
 def render_config(config: dict[str, Any]) -> str:
@@ -172,42 +210,49 @@ def read_folder(path: Path) -> Folder:
 
 
 def parse_config(path: Path, content: bytes) -> Folder:
-    """Return the folder at `path` as its config.json, read already, describes it."""
+    """Return the folder at `path` as its config.json, read already, describes it.
+
+    Raises:
+        FolderError: It is not what we write.
+        DigestError: It was changed after it was written.
+    """
+    where = path / CONFIG
     try:
         config = json.loads(content)
-    except ValueError as error:
-        raise FolderError(f"{path / CONFIG} is not valid JSON: {error}. Convert the model again.") from error
-    if not isinstance(config, dict) or "cxrzoo" not in config:
+    except (ValueError, RecursionError) as error:
+        raise FolderError(f"{where} is not valid JSON ({type(error).__name__}). Convert the model again.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("cxrzoo"), dict):
         raise FolderError(
-            f"{path / CONFIG} has no 'cxrzoo' record, so nothing says how images must be prepared for these weights. "
+            f"{where} has no 'cxrzoo' record, so nothing says how images must be prepared for these weights. "
             "Convert the checkpoint with `cxrzoo convert`; or load it with timm, and mind the preprocessing yourself."
         )
+    if config["cxrzoo"].get("schema") != SCHEMA:
+        raise FolderError(
+            f"{where} has schema {config['cxrzoo'].get('schema')!r}, this cxrzoo reads {SCHEMA}. Use the version that "
+            "wrote it, or convert the checkpoint again."
+        )
+    if config["cxrzoo"].get("digest") != _own_digest(config):
+        raise DigestError(
+            f"{where} was changed after it was written: its digest is {_own_digest(config)}, the record says "
+            f"{config['cxrzoo'].get('digest')}. Convert the model again, with the facts you meant to change."
+        )
     try:
-        record = decode(FolderRecord, config["cxrzoo"], f"{path / CONFIG}: cxrzoo")
+        parsed = decode(_Config, config, str(where))
     except RecordError as error:
-        raise FolderError(f"{error} Was it written by another version of cxrzoo? Convert the model again.") from error
-    if record.schema != SCHEMA:
-        raise FolderError(
-            f"{path / CONFIG} has schema {record.schema}, this cxrzoo reads {SCHEMA}. Update or convert again."
-        )
-    if record.digest != _own_digest(config):
-        raise FolderError(
-            f"{path / CONFIG} was changed after it was written: its digest is {_own_digest(config)}, the record says "
-            f"{record.digest}. Convert the model again, with the facts you meant to change."
-        )
-    if record.default_variant not in record.preprocessing:
-        raise FolderError(f"{path / CONFIG}: no preprocessing variant is named {record.default_variant!r}.")
-    try:
-        return Folder(
-            path=path,
-            architecture=str(config["architecture"]),
-            num_features=int(config["num_features"]),
-            model_args=dict(config.get("model_args", {})),
-            pretrained_cfg=dict(config["pretrained_cfg"]),
-            record=record,
-        )
-    except KeyError as error:
-        raise FolderError(f"{path / CONFIG} lacks the field {error}. Convert the model again.") from error
+        raise FolderError(f"{error} Convert the model again.") from error
+    if parsed.cxrzoo.default_variant not in parsed.cxrzoo.preprocessing:
+        raise FolderError(f"{where}: no preprocessing variant is named {parsed.cxrzoo.default_variant!r}.")
+    # these reach timm as arguments, some of which (checkpoint_path) open files
+    if parsed.model_args not in ({}, {"in_chans": 1}, {"in_chans": 3}):
+        raise FolderError(f"{where}: found model_args {parsed.model_args}, expected none, or in_chans 1 or 3.")
+    return Folder(
+        path=path,
+        architecture=parsed.architecture,
+        num_features=parsed.num_features,
+        model_args=parsed.model_args,
+        pretrained_cfg={name: value for name, value in asdict(parsed.pretrained_cfg).items() if value is not None},
+        record=parsed.cxrzoo,
+    )
 
 
 def _own_digest(config: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """A name, a folder or a Hub repository -> a timm backbone with verified weights and its own transform."""
 
+import functools
 import logging
 import os
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cxrzoo.architectures import build_network
 from cxrzoo.channels import change_channels, insist_on_exact
-from cxrzoo.errors import CheckpointError, DigestError, FolderError, SourceError
-from cxrzoo.locations import Location, Origin, discard, locate
+from cxrzoo.errors import CheckpointError, CxrZooError, DigestError, DiskError, FolderError, SourceError
+from cxrzoo.folders import Folder
+from cxrzoo.locations import Location, Origin, locate, mend, open_location
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.sources import Cache
 from cxrzoo.weights import read_into
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("cxrzoo")
+
+#: Mending once is enough, but for other processes that meddle with the same cache at the same time.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,8 @@ def load(
     from cxrzoo.preprocessing import Transform
 
     cache = Cache(Path(cache_dir) if cache_dir is not None else None)
-    model, location = _find(os.fspath(name), cache)
-    record = location.folder.record
+    model, folder, origin = _find(name, cache)
+    record = folder.record
     variant = variant or record.default_variant
     if variant not in record.preprocessing:
         raise FolderError(
@@ -92,46 +97,57 @@ def load(
     if in_chans is not None:
         if not inexact_channels:
             insist_on_exact(preprocessing, in_chans)
-        change_channels(model, location.folder.pretrained_cfg["first_conv"], in_chans)
+        change_channels(model, folder.pretrained_cfg["first_conv"], in_chans)
         preprocessing = preprocessing.for_channels(in_chans)
     model.pretrained_cfg |= _timm_words(preprocessing)
     model.transform = Transform(preprocessing)
     model.provenance = Provenance(
         model=record.model,
-        origin=location.origin,
+        origin=origin,
         weights_sha256=record.weights.sha256,
         preprocessing=variant,
         preprocessing_sha256=preprocessing.digest,
-        dimension=int(getattr(model, "head_hidden_size", None) or model.num_features),  # type: ignore[arg-type]
+        dimension=folder.num_features,
     )
-    logger.info("%s: weights %s from %s", record.model, record.weights.sha256[:12], location.origin)
+    logger.info("%s: weights %s from %s", record.model, record.weights.sha256[:12], origin)
     return model
 
 
-def _find(name: str, cache: Cache) -> tuple["Backbone", Location]:
-    try:
-        return _read(name, cache)
-    except (DigestError, FolderError, CheckpointError) as error:
-        place = discard(name, cache)
-        if place is None:
-            raise
-        logger.warning("%s: the stored copy is damaged and is now %s: %s", name, place, error)
+def _find(name: str | os.PathLike[str], cache: Cache) -> tuple["Backbone", Folder, Origin]:
+    damage: CxrZooError | None = None
+    for _ in range(_TRIES):
         try:
-            return _read(name, cache)
-        except SourceError as second:
-            raise DigestError(f"{error}\nIt is now {place}. It could not be fetched again: {second}") from second
+            location = locate(name, cache)
+        except SourceError as error:
+            if damage is None:
+                raise
+            raise DigestError(f"{damage}\nIt could not be fetched again: {error}") from error
+        try:
+            return *_read(location, cache), location.origin
+        except (DigestError, FolderError, CheckpointError) as error:
+            # on the Hub only bytes that differ from their digest can have been damaged here
+            if location.origin == "hub" and isinstance(error, FolderError):
+                raise
+            damage = error
+            try:
+                if not mend(location, functools.partial(_read, location, cache), cache):
+                    raise
+            except DiskError as second:
+                raise DigestError(f"{error}\nIt could not be moved out of the way: {second}") from second
+    assert damage is not None
+    raise damage
 
 
-def _read(name: str, cache: Cache) -> tuple["Backbone", Location]:
-    location = locate(name, cache)
-    folder, promised = location.folder, location.folder.record.weights
+def _read(location: Location, cache: Cache) -> tuple["Backbone", Folder]:
+    folder = open_location(location, cache)
+    promised = folder.record.weights
     verification = cache.verification(folder.weights, promised.sha256)
     model = build_network(folder.architecture, pretrained_cfg=dict(folder.pretrained_cfg), **folder.model_args)
     read_into(
         model.state_dict(), folder.weights, sha256=promised.sha256, size=promised.size, verified=verification.covers
     )
     verification.record()
-    return cast("Backbone", model), location
+    return cast("Backbone", model), folder
 
 
 def _timm_words(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -5,157 +5,209 @@ Those are the places, in the order they are tried. The network comes last, and n
 
 import contextlib
 import logging
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cxrzoo._paths import CHECKOUT
 from cxrzoo.converter import convert_into
-from cxrzoo.errors import DigestError, SourceError
-from cxrzoo.folders import CONFIG, WEIGHTS, Folder, parse_config, read_folder
-from cxrzoo.manifest import HubFile, Manifest
+from cxrzoo.errors import (
+    CheckpointError,
+    ConversionError,
+    CxrZooError,
+    DigestError,
+    DownloadError,
+    FolderError,
+)
+from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, Folder, parse_config, read_folder
+from cxrzoo.manifest import Manifest
 from cxrzoo.recipe import load_recipe
 from cxrzoo.records import digest
 from cxrzoo.registry import describe
-from cxrzoo.sources import Cache, download, evict, fetch_from_hub, find_in_distribution, staged_folder
+from cxrzoo.sources import Cache, download, evict, fetch_from_hub, find_in_distribution, is_offline, staged_folder
 
 logger = logging.getLogger("cxrzoo")
 
 Origin = Literal["folder", "checkout", "cache", "hub", "authors"]
 HUB_PREFIX = "hf-hub:"
-_SCHEMA = 1  # raise it when converted folders change, so that old ones in a cache are made again
 
 
 @dataclass(frozen=True)
 class Location:
-    """A model folder that was found, and by which of the ways."""
+    """Where a model folder was found, and the manifest it must agree with where it was asked for by name."""
 
-    folder: Folder
+    path: Path
     origin: Origin
+    manifest: Manifest | None = None
 
 
-def is_path(name: str) -> bool:
-    """Whether `name` means a folder: it has a separator, starts with '.' or '~', and is no Hub repository."""
-    return not name.startswith(HUB_PREFIX) and ("/" in name or "\\" in name or name.startswith((".", "~")))
+def locate(name: str | os.PathLike[str], cache: Cache) -> Location:
+    """Return where the model `name` is, fetched and converted if it is nowhere yet.
 
-
-def cache_key(manifest: Manifest) -> str:
-    """Return the name of a model in the cache: another manifest, recipe or layout gives another name."""
-    facts = [_SCHEMA, repr(manifest), load_recipe(manifest.recipe).digest]
-    return f"{manifest.name}-{digest(facts)[:16]}"
-
-
-def locate(name: str, cache: Cache) -> Location:
-    """Return the folder of the model `name`, fetched and converted if it is nowhere yet.
+    A path object is always a folder. So is a text with a separator, or one that starts with '.' or '~'.
 
     Raises:
         UnknownModelError: No manifest has this name.
-        FolderError: A given folder is not a model folder.
         DigestError: What was fetched is not what was promised, or not what was pinned before.
         SourceError: No place could give the model.
-        ConversionError: The authors' checkpoint could not be converted.
+        CheckpointError, ConversionError: What the authors released could not be converted.
     """
-    if is_path(name):
-        return Location(read_folder(Path(name).expanduser()), "folder")
+    if not isinstance(name, str):
+        return Location(_expand(os.fspath(name)), "folder")
     if name.startswith(HUB_PREFIX):
-        return Location(_fetch_folder(*_parse_hub_name(name)), "hub")
+        repo_id, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
+        return Location(_fetch_folder(repo_id, revision or "main"), "hub")
+    if "/" in name or "\\" in name or name.startswith((".", "~")):
+        return Location(_expand(name), "folder")
     manifest = describe(name)
     beside = CHECKOUT and CHECKOUT / "hub" / name
     if beside and beside.is_dir():
-        return Location(read_folder(beside), "checkout")
+        return Location(beside, "checkout", manifest)
     key = cache_key(manifest)
     cached = cache.model_folder(key)
     if cached.is_dir():
-        return Location(_read_cached(cache, key), "cache")
+        return Location(cached, "cache", manifest)
     if manifest.hub is not None:
-        folder = _fetch_folder(manifest.hub.repo_id, manifest.hub.revision)
-        _insist_on_promise(folder, manifest.hub)
-        return Location(folder, "hub")
+        return Location(_fetch_folder(manifest.hub.repo_id, manifest.hub.revision), "hub", manifest)
     with cache.lock(key):
         # another process may have finished while this one waited
         if cached.is_dir():
-            return Location(_read_cached(cache, key), "cache")
-        _convert_authors(manifest, key, cache)
-    return Location(_read_cached(cache, key), "authors")
+            return Location(cached, "cache", manifest)
+        _convert_authors(manifest, cache)
+    return Location(cached, "authors", manifest)
 
 
-def discard(name: str, cache: Cache) -> str | None:
-    """Move a damaged copy of a model out of the way, so that it can be fetched again; return where it is now.
-
-    None where there is nothing to discard: a folder that was given, or one beside the checkout, is not ours to touch.
-    """
-    if is_path(name):
-        return None
-    if name.startswith(HUB_PREFIX):
-        repo_id, revision = _parse_hub_name(name)
-    else:
-        manifest = describe(name)
-        cached = cache.model_folder(cache_key(manifest))
-        if cached.is_dir():
-            return str(cache.quarantine(cached))
-        if manifest.hub is None:
-            return None
-        repo_id, revision = manifest.hub.repo_id, manifest.hub.revision
-    for file in (CONFIG, WEIGHTS):
-        with contextlib.suppress(SourceError):
-            evict(fetch_from_hub(repo_id, file, revision=revision, cached_only=True))
-    return "nowhere, since it was deleted from the Hub's cache"
-
-
-def _read_cached(cache: Cache, key: str) -> Folder:
-    folder = read_folder(cache.model_folder(key))
-    pin = cache.read_pin(key)
-    if pin is not None and pin.get("weights_sha256") != folder.record.weights.sha256:
-        raise DigestError(
-            f"{folder.path}: the weights are recorded with sha256 {folder.record.weights.sha256}, but the first "
-            f"conversion was pinned with {pin.get('weights_sha256')}. The folder was replaced by another; delete it."
-        )
-    return folder
-
-
-def _convert_authors(manifest: Manifest, key: str, cache: Cache) -> None:
+def cache_key(manifest: Manifest) -> str:
+    """Return the name of a model in the cache: what changes the weights or the tensors changes it, a text does not."""
     source = manifest.source
-    place = f"{manifest.name}-{digest([source.url, source.distribution, source.file])[:16]}"
-    pinned = cache.read_pin(f"source-{place}") or {}
-    sha256, size = source.sha256 or pinned.get("sha256"), source.size or pinned.get("size")
-    if source.url is not None:
-        checkpoint = cache.download_path(place)
-        logger.info("%s: fetching %s", manifest.name, source.url)
-        download(source.url, checkpoint, sha256=sha256, size=size)
-    else:
-        assert source.distribution is not None and source.file is not None  # the manifest insists on one of the two
-        checkpoint = find_in_distribution(source.distribution, source.file)
-    logger.info("%s: converting it with recipe %s", manifest.name, manifest.recipe)
-    with staged_folder(cache.model_folder(key)) as staged:
-        record = convert_into(staged, checkpoint, manifest=manifest, isolated=False).record
-        if sha256 is not None and record.source_sha256 != sha256:
-            raise DigestError(
-                f"{manifest.name}: the authors' file has sha256 {record.source_sha256}, expected {sha256}. It was "
-                "replaced since it was first converted here."
-            )
-        cache.write_pin(f"source-{place}", {"sha256": record.source_sha256, "size": record.source_size})
-        cache.write_pin(key, {"weights_sha256": record.weights.sha256})
-    if source.url is not None:
-        # the weights are kept and proven; the checkpoint, three to four times their size, is not needed again
-        checkpoint.unlink(missing_ok=True)
+    facts = [
+        SCHEMA,
+        manifest.architecture,
+        [source.url, source.distribution, source.file, source.sha256],
+        load_recipe(manifest.recipe).digest,
+        manifest.default_variant,
+        {name: variant.digest for name, variant in manifest.preprocessing.items()},
+    ]
+    return f"{manifest.name}-{digest(facts)[:16]}"
 
 
-def _parse_hub_name(name: str) -> tuple[str, str]:
-    repo_id, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
-    return repo_id, revision or "main"
+def open_location(location: Location, cache: Cache) -> Folder:
+    """Return the model folder at a location, its config.json read and held against manifest and pin.
 
-
-def _fetch_folder(repo_id: str, revision: str) -> Folder:
-    config = fetch_from_hub(repo_id, CONFIG, revision=revision)
-    folder = parse_config(config.parent, config.read_bytes())
-    fetch_from_hub(repo_id, WEIGHTS, revision=revision)
+    Raises:
+        FolderError: It is no model folder, or not the one that was asked for.
+        DigestError: config.json was changed, or the weights are not those that were promised or pinned.
+    """
+    folder = read_folder(location.path)
+    manifest = location.manifest
+    if manifest is None:
+        return folder
+    record = folder.record
+    if (record.model, folder.architecture) != (manifest.name, manifest.architecture):
+        raise FolderError(
+            f"{folder.path} holds {record.model!r} ({folder.architecture}), expected {manifest.name!r} "
+            f"({manifest.architecture}). Remove the folder, or load it by its path."
+        )
+    digests = {name: variant.digest for name, variant in record.preprocessing.items()}
+    if digests != {name: variant.digest for name, variant in manifest.preprocessing.items()}:
+        raise FolderError(f"{folder.path} has another preprocessing than hub/{manifest.name}.toml. Remove the folder.")
+    promised = manifest.hub.sha256 if location.origin == "hub" and manifest.hub else None
+    if location.origin in ("cache", "authors"):
+        promised = (cache.read_pin(cache_key(manifest)) or {}).get("weights_sha256")
+    if promised is not None and promised != record.weights.sha256:
+        raise DigestError(
+            f"{folder.path}: the weights are recorded with sha256 {record.weights.sha256}, expected {promised}, as "
+            f"{'promised in the manifest' if location.origin == 'hub' else 'pinned at the first conversion'}."
+        )
     return folder
 
 
-def _insist_on_promise(folder: Folder, promised: HubFile) -> None:
-    found = folder.record.weights
-    if (found.sha256, found.size) != (promised.sha256, promised.size):
-        raise DigestError(
-            f"hf-hub:{promised.repo_id}@{promised.revision}: the weights are recorded with sha256 {found.sha256}, "
-            f"expected {promised.sha256}. The repository is not the one this version of cxrzoo was made for."
-        )
+def mend(location: Location, read: Callable[[], object], cache: Cache) -> bool:
+    """Move a damaged copy out of the way, so that the next `locate` fetches it again; whether there is hope in that.
+
+    A folder that was given or lies beside the checkout is the user's own and is not touched.
+
+    Args:
+        read: Reads the copy once more and raises if it is damaged still: another process may have mended it.
+
+    Raises:
+        DiskError: The copy can't be moved.
+    """
+    if location.origin == "hub" and not is_offline():
+        for file in (CONFIG, WEIGHTS):
+            evict(location.path / file)
+        return True
+    if location.origin not in ("cache", "authors") or location.manifest is None:
+        return False
+    with cache.lock(cache_key(location.manifest)):
+        if location.path.is_dir():
+            try:
+                read()
+            except CxrZooError as error:
+                kept = cache.quarantine(location.path)
+                logger.warning("%s: the cached copy was moved to %s: %s", location.manifest.name, kept, error)
+    return True
+
+
+def _convert_authors(manifest: Manifest, cache: Cache) -> None:
+    source, key = manifest.source, cache_key(manifest)
+    place = f"{manifest.name}-{digest([source.url, source.distribution, source.file])[:16]}"
+    pin = f"source-{place}"
+    pinned = {} if source.sha256 else cache.read_pin(pin) or {}
+    with _explained(manifest, cache.pin_path(pin) if pinned else None):
+        if source.url is None:
+            assert source.distribution is not None and source.file is not None  # the manifest insists on one of the two
+            checkpoint = find_in_distribution(source.distribution, source.file)
+        else:
+            checkpoint = cache.download_path(place)
+            logger.info("%s: fetching %s", manifest.name, source.url)
+            download(
+                source.url,
+                checkpoint,
+                sha256=source.sha256 or pinned.get("sha256"),
+                size=source.size or pinned.get("size"),
+            )
+        logger.info("%s: converting it with recipe %s", manifest.name, manifest.recipe)
+        try:
+            with staged_folder(cache.model_folder(key)) as staged:
+                record = convert_into(staged, checkpoint, manifest=manifest, fetched=True, isolated=False).record
+                cache.write_pin(pin, {"sha256": record.source_sha256, "size": record.source_size})
+                cache.write_pin(key, {"weights_sha256": record.weights.sha256})
+        finally:
+            if source.url is not None:
+                # once converted it is not needed, three to four times as large as the weights; if it can't be
+                # converted, the next try had better fetch it again
+                checkpoint.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(manifest: Manifest, pin: Path | None) -> Iterator[None]:
+    """Say of an error which model's file it is about, and of a file that changed where the first one was pinned."""
+    source = manifest.source
+    what = f"{manifest.name}, from {source.url or f'{source.file} of {source.distribution}'}"
+    try:
+        yield
+    except (CheckpointError, ConversionError) as error:
+        raise type(error)(f"{what}: {error}") from error
+    except (DigestError, DownloadError) as error:
+        if pin is None:
+            raise
+        raise type(error)(
+            f"{what}: {error}\nA file of another digest and size was pinned at its first conversion here, in {pin}. If "
+            "its authors replaced it and you accept that, delete this pin."
+        ) from error
+
+
+def _expand(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FolderError(f"{path}: there is no such user. Give the whole path of the folder.") from error
+
+
+def _fetch_folder(repo_id: str, revision: str) -> Path:
+    config = fetch_from_hub(repo_id, CONFIG, revision=revision)
+    parse_config(config.parent, config.read_bytes())  # before the weights are fetched
+    return fetch_from_hub(repo_id, WEIGHTS, revision=revision).parent

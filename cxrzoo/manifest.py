@@ -33,6 +33,9 @@ class Preprocessing:
     source: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # 0 and 0.0 are one number, but not one text in JSON
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        object.__setattr__(self, "crop_pct", float(self.crop_pct))
         channels = self.input_size[0]
         if channels not in (1, 3):
             raise RecordError(f"input_size: found {channels} channels, expected 1 or 3.")

@@ -5,7 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cxrzoo.checkpoint import Tensor, find_state_dict
-from cxrzoo.errors import CheckpointError, ConversionError, KeyCollisionError, UnmatchedKeyError
+from cxrzoo.errors import (
+    CheckpointError,
+    ConversionError,
+    KeyCollisionError,
+    UnmatchedKeyError,
+    UnsafeCheckpointError,
+)
 from cxrzoo.recipe import Placement, Recipe, list_recipes, load_recipe
 
 
@@ -89,13 +95,21 @@ def fit_recipe(root: object, recipe: Recipe) -> Fit:
 
 
 def fit_all(root: object) -> list[Fit]:
-    """Hold every recipe against the contents of a checkpoint; those that find no state_dict are left out."""
-    fits = []
+    """Hold every recipe against the contents of a checkpoint; there is at least one result.
+
+    Raises:
+        CheckpointError: No recipe finds a state_dict; the text is that of the first one.
+    """
+    fits, errors = [], []
     for name in list_recipes():
         try:
             fits.append(fit_recipe(root, load_recipe(name)))
-        except CheckpointError:
-            continue
+        except UnsafeCheckpointError:
+            raise
+        except CheckpointError as error:
+            errors.append(error)
+    if not fits:
+        raise errors[0]
     return fits
 
 
@@ -112,8 +126,6 @@ def choose_fit(root: object, recipe: str | None) -> Fit:
         _insist(fit)
         return fit
     fits = fit_all(root)
-    if not fits:
-        find_state_dict(root, ())  # raises, and says what the file holds instead
     complete = [fit for fit in fits if fit.complete]
     if len(complete) == 1:
         return complete[0]

@@ -125,5 +125,7 @@ def to_channels(plane: torch.Tensor, record: Preprocessing) -> torch.Tensor:
 
 def normalise(channels: torch.Tensor, record: Preprocessing) -> torch.Tensor:
     """Subtract `mean` and divide by `std`, both in float32, channel by channel."""
-    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (record.mean, record.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None] for values in (record.mean, record.std)
+    )
     return channels.sub(mean).div_(std)

@@ -40,14 +40,14 @@ def convert(
         DigestError: It is not the checkpoint that `model` names.
         FolderError: `out` exists already.
     """
-    target = Path(out)
+    target = Path(out).expanduser()
     if target.exists():
         raise FolderError(f"{target} exists already. Remove it, or choose another folder: nothing is overwritten.")
     manifest = None if model is None else describe(model)
-    with staged_folder(target.absolute()) as staged:
+    with staged_folder(target.absolute(), may_exist=False) as staged:
         conversion = convert_into(
             staged,
-            Path(checkpoint),
+            Path(checkpoint).expanduser(),
             recipe=recipe,
             architecture=architecture,
             manifest=manifest,

@@ -109,9 +109,9 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """The sha256 over the rules of the whole chain: equal digests give equal backbones."""
+        """The sha256 over `unwrap` and the rules of the whole chain: equal digests give equal backbones."""
         rules = [[rule.match, rule.rename, rule.drop, rule.words] for rule in self.rule]
-        return digest([rules, self.then and load_recipe(self.then).digest])
+        return digest([list(self.unwrap), rules, self.then and load_recipe(self.then).digest])
 
 
 def read_recipe(path: Path) -> Recipe:

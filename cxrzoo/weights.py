@@ -108,7 +108,7 @@ def read_into(
         DigestError: Size or sha256 differ from the promised ones.
         CheckpointError: The file is not in the safetensors format.
     """
-    with path.open("rb", buffering=0) as file:
+    with _opened(path) as file:
         status = os.fstat(file.fileno())
         if status.st_size != size:
             raise DigestError(_mismatch(path, "size", f"{status.st_size} bytes", f"{size} bytes"))
@@ -129,6 +129,15 @@ def read_into(
         status.st_mtime_ns, status.st_ctime_ns, status.st_size,
     ):  # fmt: skip
         raise DigestError(f"{path.name} changed while it was read. Load it again once nothing writes to it.")
+
+
+def _opened(path: Path) -> io.FileIO:
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise FolderError(
+            f"{path} can't be opened: {error.strerror}. Is the folder whole, and may you read it?"
+        ) from error
 
 
 def _read_tensor(

@@ -1,5 +1,6 @@
 """The command line: what each command prints, its exit status, and what it says when something is wrong."""
 
+import hashlib
 import json
 import re
 import statistics
@@ -99,9 +100,10 @@ def test_convert_verify_embed(tmp_path: Path, capsys: Output) -> None:
     assert "parity        0 from torchvision resnet18" in printed
     assert "assumed by the recipe; --preprocessing states another" in printed
     assert (2, 512) == np.load(tmp_path / "e.npy").shape
-    facts = json.loads((tmp_path / "e.json").read_text())
+    facts = json.loads((tmp_path / "e.npy.json").read_text())
     config = json.loads((tmp_path / "mine/config.json").read_text())
     assert config["cxrzoo"]["weights"]["sha256"] == facts["weights_sha256"]
+    assert hashlib.sha256((tmp_path / "e.npy").read_bytes()).hexdigest() == facts["sha256"]
     assert (2, 512, config["cxrzoo"]["preprocessing_sha256"]) == (
         facts["images"],
         facts["dimension"],

@@ -2,16 +2,19 @@
 
 import concurrent.futures
 import copy
+import dataclasses
 import json
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import factories
 import pytest
@@ -21,7 +24,9 @@ from servers import CheckpointServer, Fault, HubServer, closed_port
 
 import cxrzoo
 from cxrzoo import errors
+from cxrzoo.architectures import build_network
 from cxrzoo.locations import cache_key
+from cxrzoo.records import digest
 from cxrzoo.sources import Cache
 from cxrzoo.verification import verify_folder
 
@@ -139,6 +144,99 @@ def test_tensors_do_not_share_memory(resnet18_folder: Path) -> None:
 
     for parameter in model.parameters():
         assert parameter.untyped_storage().nbytes() == parameter.numel() * parameter.element_size()
+
+
+@pytest.mark.parametrize("given", [Path("mine"), "./mine", "mine/"], ids=repr)
+def test_relative_folder(
+    given: Path | str, resnet18_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path object is a folder even without a separator, as what `convert` returns may be; so is './name'."""
+    (tmp_path / "mine").symlink_to(resnet18_folder)
+    monkeypatch.chdir(tmp_path)
+
+    assert "folder" == cxrzoo.load(given).provenance.origin
+
+
+def test_settings_of_the_caller_do_not_leak_in(resnet18_folder: Path) -> None:
+    """Another default dtype, another default device or inference mode give the same backbone, ready for gradients."""
+    expected = embed(cxrzoo.load(resnet18_folder))
+    picture = torch.zeros(400, 400, dtype=torch.uint8)
+    tensor = cxrzoo.load(resnet18_folder).transform(picture)
+
+    models = []
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            models.append(cxrzoo.load(resnet18_folder))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        models.append(cxrzoo.load(resnet18_folder))
+    with torch.device("meta"):
+        models.append(cxrzoo.load(resnet18_folder))
+        assert torch.equal(tensor, models[-1].transform(picture.numpy()))
+
+    for model in models:
+        assert torch.equal(expected, embed(model))
+        model(images()).sum().backward()
+        assert model.conv1.weight.grad is not None
+
+
+def test_random_numbers_are_left_alone(resnet18_folder: Path) -> None:
+    """Loading draws no random number, so that a seeded script gives the same with it or without."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+
+    torch.manual_seed(5)
+    cxrzoo.load(resnet18_folder)
+
+    assert torch.equal(expected, torch.rand(3))
+
+
+def test_buffers_that_no_file_holds_are_computed() -> None:
+    """Skipping random initialisation leaves tables that are computed as they are, with rotary positions as example."""
+    name = "eva02_tiny_patch14_224"
+    expected = timm.create_model(name, num_classes=0)
+    unsaved = {key: value for key, value in expected.named_buffers() if key not in expected.state_dict()}
+
+    found = dict(build_network(name).named_buffers())
+
+    assert unsaved
+    assert all(torch.equal(value, found[key]) for key, value in unsaved.items())
+
+
+# ---- by name, from beside the checkout
+
+
+def test_beside_the_checkout(resnet18_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder beside the manifests is used first, if it holds the model that its name says."""
+    monkeypatch.setattr("cxrzoo.locations.CHECKOUT", tmp_path)
+    shutil.copytree(resnet18_folder, tmp_path / "hub" / NAME)
+    shutil.copytree(resnet18_folder, tmp_path / "hub" / "moco-cxr-densenet121")
+
+    assert "checkout" == cxrzoo.load(NAME).provenance.origin
+    with pytest.raises(
+        errors.FolderError, match=r"holds 'moco-cxr-resnet18' \(resnet18\), expected 'moco-cxr-densenet121'"
+    ):
+        cxrzoo.load("moco-cxr-densenet121")
+
+
+def test_cache_key() -> None:
+    """What decides about weights or tensors changes a model's name in the cache; a text does not."""
+    manifest = cxrzoo.describe(NAME)
+    other = dataclasses.replace(manifest.preprocessing["pretrain"], crop_pct=0.9)
+    changes = [
+        {"architecture": "resnet34"},
+        {"recipe": "torchvision"},
+        {"default_variant": "paper_finetune"},
+        {"preprocessing": manifest.preprocessing | {"pretrain": other}},
+        {"source": dataclasses.replace(manifest.source, url="https://example.org/other.pth.tar")},
+    ]
+
+    keys = {cache_key(manifest), *(cache_key(dataclasses.replace(manifest, **change)) for change in changes)}
+
+    assert 6 == len(keys)
+    assert cache_key(manifest) == cache_key(dataclasses.replace(manifest, summary="Another text.", tags=("new",)))
 
 
 # ---- channels
@@ -267,56 +365,105 @@ def test_edited_config_in_the_cache_is_mended(server: CheckpointServer) -> None:
 
 
 def test_every_corruption_is_noticed(server: CheckpointServer) -> None:
-    """200 of 200 random corruptions of the cached files (flips, cuts, additions, zeros) are noticed."""
-    from cxrzoo.folders import read_folder
-    from cxrzoo.weights import read_into
-
+    """200 of 200 random corruptions of cached files (flips, cuts, additions, blocks) are noticed by `load`."""
     cxrzoo.load(NAME)
-    state = cxrzoo.load(NAME).state_dict()  # now the weights count as verified
-    cache, draw = Cache(), random.Random(0)
-    noticed = 0
+    cxrzoo.load(NAME)  # now the weights count as verified
+    folder, draw = cached_folder(), random.Random(0)
+    originals = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
     for i in range(200):
-        path = cached_folder() / ("model.safetensors" if i % 4 else "config.json")
-        before = path.read_bytes()
-        position = draw.randrange(len(before))
-        data = bytearray(before)
-        kind = i % 5
-        if kind == 0:
-            data[position] ^= 1 << draw.randrange(8)
-        elif kind == 1:
-            del data[position:]
-        elif kind == 2:
-            data += bytes(draw.randrange(1, 100))
-        elif kind == 3:
-            data[position : position + 64] = bytes(b ^ 255 for b in data[position : position + 64])
-        else:
-            data.insert(position, 7)
-        path.write_bytes(data)
-        try:
-            folder = read_folder(cached_folder())
-            promised = folder.record.weights
-            verification = cache.verification(folder.weights, promised.sha256)
-            read_into(state, folder.weights, sha256=promised.sha256, size=promised.size, verified=verification.covers)
-            # white space in config.json may change without a change of meaning
-            assert path.name == "config.json"
-            assert json.loads(data) == json.loads(before)
-            noticed += 1
-        except errors.CxrZooError:
-            noticed += 1
-        path.write_bytes(before)
-    assert 200 == noticed
+        name = "model.safetensors" if i % 4 else "config.json"
+        data = bytearray(originals[name])
+        position = draw.randrange(len(data))
+        match i % 5:
+            case 0:
+                data[position] ^= 1 << draw.randrange(8)
+            case 1:
+                del data[position:]
+            case 2:
+                data += bytes(draw.randrange(1, 100))
+            case 3:
+                data[position : position + 64] = bytes(byte ^ 255 for byte in data[position : position + 64])
+            case 4:
+                data.insert(position, 7)
+        (folder / name).write_bytes(data)
+        with pytest.raises(errors.CxrZooError):
+            cxrzoo.load(folder)  # by its path, so that it is not mended
+        (folder / name).write_bytes(originals[name])
+    assert 512 == cxrzoo.load(folder).provenance.dimension
 
 
-def test_first_conversion_is_pinned(server: CheckpointServer) -> None:
+@pytest.mark.slow
+def test_mended_by_several_at_once(server: CheckpointServer) -> None:
+    """Of several that load while the cached copy is damaged, all succeed, and the file is fetched once more."""
+    expected = embed(cxrzoo.load(NAME))
+    flip(cached_folder() / "model.safetensors", 5_000_000)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        models = [future.result() for future in [pool.submit(cxrzoo.load, NAME) for _ in range(8)]]
+
+    assert all(torch.equal(expected, embed(model)) for model in models)
+    assert 2 == len(server.asked(PATH))
+
+
+@pytest.mark.parametrize("other", ["other size", "same size"])
+def test_first_conversion_is_pinned(other: str, server: CheckpointServer) -> None:
     """A file that its authors' server replaces later is refused, and the error says which pin to delete."""
     cxrzoo.load(NAME)
     shutil.rmtree(cached_folder())
-    server.files[PATH] = factories.as_bytes(factories.make_moco("resnet18", seed=9))
+    made = factories.make_moco("resnet18", seed=9)
+    server.files[PATH] = factories.as_bytes(made if other == "same size" else made | {"note": "a later release"})
 
-    with pytest.raises(errors.CxrZooError, match="expected"):
+    with pytest.raises(
+        errors.CxrZooError, match=r"was pinned at its first conversion here, in (?P<pin>\S+\.json)"
+    ) as caught:
         cxrzoo.load(NAME)
 
     assert not cached_folder().exists()
+    pin = re.search(r"in (\S+\.json)", str(caught.value))
+    assert pin is not None
+    Path(pin[1]).unlink()
+    with pytest.raises(errors.DigestError, match="which was pinned when it first came"):
+        cxrzoo.load(NAME)
+
+
+def test_swapped_preprocessing_in_the_cache(server: CheckpointServer) -> None:
+    """A cached config.json with other constants, consistent in itself, is not used: the manifest decides."""
+    cxrzoo.load(NAME)
+    other = dataclasses.replace(cxrzoo.describe(NAME).preprocessing["pretrain"], mean=(0.1, 0.1, 0.1))
+    path = cached_folder() / "config.json"
+    rewrite(path, lambda config: config["cxrzoo"]["preprocessing"].update(pretrain=other.as_dict()))
+
+    assert (0.502, 0.502, 0.502) == cxrzoo.load(NAME).transform.record.mean
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change config.json and give it the digest that fits, as somebody who knows how it is made would."""
+    config = json.loads(path.read_text())
+    change(config)
+    config["cxrzoo"]["digest"] = digest(config | {"cxrzoo": config["cxrzoo"] | {"digest": ""}})
+    path.write_text(json.dumps(config))
+
+
+SMUGGLED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a pickle for timm": lambda config: config.update(model_args={"checkpoint_path": "evil.pth"}),
+    "another stride": lambda config: config.update(model_args={"output_stride": 8}),
+    "a wrong kind": lambda config: config.update(num_features="many"),
+    "an unknown field": lambda config: config.update(extra=1),
+    "a file for timm": lambda config: config["pretrained_cfg"].update(file="evil.pth"),
+    "a lost field": lambda config: config.pop("pretrained_cfg"),
+}
+
+
+@pytest.mark.parametrize("change", SMUGGLED.values(), ids=SMUGGLED.keys())
+def test_nothing_is_smuggled_into_timm(
+    change: Callable[[dict[str, Any]], object], resnet18_folder: Path, tmp_path: Path
+) -> None:
+    """A config.json that says more or other than ours would is refused before timm sees it."""
+    shutil.copytree(resnet18_folder, tmp_path / "mine")
+    rewrite(tmp_path / "mine" / "config.json", change)
+
+    with pytest.raises(errors.FolderError, match=r"config\.json"):
+        cxrzoo.load(tmp_path / "mine")
 
 
 def test_swapped_folder_in_the_cache(server: CheckpointServer, tmp_path: Path) -> None:
@@ -362,10 +509,13 @@ def test_wrong_checkpoint_at_the_address(server: CheckpointServer) -> None:
     """A whole checkpoint of another network is refused, and neither pinned nor cached."""
     good = server.files[PATH]
     server.files[PATH] = factories.as_bytes(factories.make_moco("mnasnet1_0"))
-    with pytest.raises(errors.ArchitectureError, match="not those of resnet18"):
+    with pytest.raises(
+        errors.ArchitectureError, match=r"moco-cxr/r8w-00001\.pth\.tar: the tensors are not those of resnet18"
+    ):
         cxrzoo.load(NAME)
     server.files[PATH] = good
 
+    assert [] == [path for path in (Cache().root / "downloads").rglob("*") if path.is_file()]
     assert "authors" == cxrzoo.load(NAME).provenance.origin
 
 
@@ -569,20 +719,41 @@ def test_hub_repository_missing(hub: HubServer, child_environment: dict[str, str
     assert printed.startswith("DownloadError someone/nothing")
 
 
-def test_pinned_hub_revision(
-    hub: HubServer, resnet18_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_hub_repository_of_others_is_left_alone(
+    hub: HubServer, child_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """A manifest that pins a Hub repository insists on its digest before the weights are used."""
-    import dataclasses
+    """A timm repository that is not ours is refused, and its files stay in the Hub's cache."""
+    name = f"hf-hub:someone/moco@{HubServer.COMMIT}"
+    load_from_hub(hub, child_environment, tmp_path, name)
+    (config,) = (tmp_path / "hf").rglob("config.json")
+    config.resolve().write_text("{}")
 
+    for more in ({}, {"HF_HUB_OFFLINE": "1"}):
+        assert load_from_hub(hub, child_environment, tmp_path, name, **more).startswith("FolderError")
+
+    assert config.is_file()
+    assert 1 == len(list((tmp_path / "hf").rglob("model.safetensors")))
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["the promised weights", "other weights"])
+def test_pinned_hub_revision(
+    right: bool, resnet18_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A manifest that pins a Hub repository insists on the digest of its weights."""
     from cxrzoo import locations
+    from cxrzoo.folders import read_folder
     from cxrzoo.manifest import HubFile
 
-    wrong = HubFile("someone/moco", HubServer.COMMIT, "0" * 64, 1)
-    manifest = dataclasses.replace(cxrzoo.describe(NAME), hub=wrong)
+    weights = read_folder(resnet18_folder).record.weights
+    pinned = HubFile("someone/moco", HubServer.COMMIT, weights.sha256 if right else "0" * 64, weights.size)
+    manifest = dataclasses.replace(cxrzoo.describe(NAME), hub=pinned)
+    shutil.copytree(resnet18_folder, tmp_path / "repository")
     monkeypatch.setattr(locations, "describe", lambda name: manifest)
-    monkeypatch.setattr(locations, "fetch_from_hub", lambda repo, file, **options: resnet18_folder / file)
-    monkeypatch.setattr(locations, "evict", lambda path: None)
+    monkeypatch.setattr(locations, "fetch_from_hub", lambda repo, file, **options: tmp_path / "repository" / file)
+    monkeypatch.setenv("CXRZOO_OFFLINE", "1")
 
-    with pytest.raises(errors.DigestError, match="expected 000000"):
-        cxrzoo.load(NAME)
+    if right:
+        assert "hub" == cxrzoo.load(NAME).provenance.origin
+    else:
+        with pytest.raises(errors.DigestError, match="expected 000000.*promised in the manifest"):
+            cxrzoo.load(NAME)

@@ -117,3 +117,16 @@ def test_unknown_recipe() -> None:
     """A recipe that does not exist is an error that lists those that do."""
     with pytest.raises(RecordError, match="no recipe is named 'mocco'. Known recipes: .*moco"):
         load_recipe("mocco")
+
+
+def test_digest_covers_what_decides() -> None:
+    """Another place to look for the state_dict, another rule or another recipe at the end change the digest."""
+    import dataclasses
+
+    recipe = load_recipe("moco")
+    changes = [{"unwrap": ("ema",)}, {"rule": recipe.rule[1:]}, {"then": "mobilenetv2"}]
+
+    digests = {recipe.digest, *(dataclasses.replace(recipe, **change).digest for change in changes)}
+
+    assert 4 == len(digests)
+    assert recipe.digest == dataclasses.replace(recipe, summary="another text").digest

@@ -12,7 +12,6 @@ on renaming alone, since on some network file systems locks do nothing.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -51,7 +50,7 @@ class Cache:
         return self.root / "downloads" / _checked(key)
 
     @contextlib.contextmanager
-    def lock(self, key: str, *, timeout: float = 3600.0) -> Iterator[None]:
+    def lock(self, key: str, *, timeout: float = 14_400.0) -> Iterator[None]:
         """Keep other processes from the same work meanwhile; where files can't be locked, go on without.
 
         Not for nesting: a second lock of one key in one process waits for the first.
@@ -86,7 +85,7 @@ class Cache:
             RecordError: The pin is damaged.
             DiskError: The pin can't be read.
         """
-        path = self._pin(key)
+        path = self.pin_path(key)
         try:
             with disk_errors("read", path):
                 found = json.loads(path.read_bytes())
@@ -110,7 +109,7 @@ class Cache:
             DigestError: Something else is pinned.
             DiskError: The pin can't be written.
         """
-        path = self._pin(key)
+        path = self.pin_path(key)
         if write_once(path, (canonical_json(dict(pin)) + "\n").encode()):
             return
         pinned = self.read_pin(key)
@@ -141,31 +140,8 @@ class Cache:
         """
         return Verification(self.root / "verified", path, sha256)
 
-    def read_verified(self, path: Path, sha256: str) -> bytes:
-        """Return the bytes of a file that has this digest; the bytes that were hashed, not read a second time.
-
-        Raises:
-            DigestError: The file has another digest, or changed while it was read.
-            DiskError: The file can't be read.
-        """
-        verification = self.verification(path, sha256)
-        with disk_errors("read", path), path.open("rb") as file:
-            before = os.fstat(file.fileno())
-            data = file.read()
-            after = os.fstat(file.fileno())
-        if verification.covers(after) and len(data) == before.st_size:
-            return data
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise DigestError(
-                f"{path}: found the sha256 {found}, expected {sha256}. The file is damaged or not the promised "
-                "one; delete it and load the model again."
-            )
-        if (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns):
-            verification.record()
-        return data
-
-    def _pin(self, key: str) -> Path:
+    def pin_path(self, key: str) -> Path:
+        """Return the file that pins `key`, or would."""
         return self.root / "pins" / f"{_checked(key)}.json"
 
 

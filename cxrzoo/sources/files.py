@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxrzoo.errors import CxrZooError, DiskError
+from cxrzoo.errors import CxrZooError, DiskError, FolderError
 from cxrzoo.sources.owners import TEMPORARY, owner
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -111,13 +111,17 @@ def _written(path: Path, data: bytes) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged_folder(final: Path) -> Iterator[Path]:
+def staged_folder(final: Path, *, may_exist: bool = True) -> Iterator[Path]:
     """Give an empty folder beside `final` that takes the name `final` once the block ends well.
 
     If the block does not end well, the folder is removed. If another process made `final` meanwhile, that one
     stays and this one is removed.
 
+    Args:
+        may_exist: The other one is as good; otherwise it is an error.
+
     Raises:
+        FolderError: `final` exists, and may not.
         DiskError: The folder can't be made, filled or renamed.
     """
     temporary = final.parent / f"{TEMPORARY}{owner()}"
@@ -137,6 +141,8 @@ def staged_folder(final: Path) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not final.is_dir():
                     raise
+                if not may_exist:
+                    raise FolderError(f"{final} was made by another process meanwhile; nothing was changed.") from error
             sync_folder(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
