@@ -131,7 +131,7 @@ def test_one_channel_checkpoint(one_channel_folder: Path) -> None:
     folder = read_folder(one_channel_folder)
 
     assert {"in_chans": 1} == folder.model_args
-    assert [1, 320, 320] == folder.pretrained_cfg["input_size"]
+    assert (1, 320, 320) == folder.pretrained_cfg["input_size"]
     assert folder.record.parity is not None
     assert folder.record.parity.max_difference <= 1e-5
 
@@ -375,7 +375,7 @@ def test_preprocessing_can_be_stated(resnet18_checkpoint: Path, tmp_path: Path) 
 
     folder = read_folder(tmp_path / "out")
     assert "paper_finetune" == folder.record.default_variant
-    assert [0.485, 0.456, 0.406] == folder.pretrained_cfg["mean"]
+    assert (0.485, 0.456, 0.406) == folder.pretrained_cfg["mean"]
 
 
 def test_unknown_preprocessing_variant(resnet18_checkpoint: Path, tmp_path: Path) -> None:
