@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxrzoo.errors import ArchitectureError
-from cxrzoo.folders import Network
+from cxrzoo.evidence import Network
 from cxrzoo.weights import Shapes, compare_shapes
 
 if TYPE_CHECKING:

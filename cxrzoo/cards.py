@@ -8,7 +8,8 @@ from string import Template
 
 from cxrzoo._paths import MANIFESTS
 from cxrzoo.errors import RecordError
-from cxrzoo.folders import Folder, FolderRecord, read_folder
+from cxrzoo.evidence import FolderRecord
+from cxrzoo.folders import Folder, read_folder
 from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result, first_sentence
 from cxrzoo.registry import describe, list_models
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from cxrzoo.checkpoint import Checkpoint, open_checkpoint
 from cxrzoo.errors import ConversionError, DigestError, UntrainedError
-from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, Coverage, FolderRecord, WeightsFile, build_config, render_config
+from cxrzoo.evidence import Coverage, FolderRecord, WeightsFile
+from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import Fit, choose_fit
 from cxrzoo.parity import Claim, Proof, prove, prove_in_child

@@ -17,7 +17,7 @@ from cxrzoo import errors
 from cxrzoo.architectures import match_architecture
 from cxrzoo.checkpoint import Tensor, open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, CxrZooError
-from cxrzoo.folders import Network, Parity
+from cxrzoo.evidence import Network, Parity
 from cxrzoo.matching import fit_recipe
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode

@@ -24,7 +24,7 @@ LAYERS = [
     ["sources"],
     ["imaging"],
     ["preprocessing"],
-    ["weights"],
+    ["weights", "evidence"],
     ["folders"],
     ["verification"],
     ["matching", "undrawn"],

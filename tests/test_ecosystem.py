@@ -140,7 +140,7 @@ def test_card(folder: Path) -> None:
 
     card = ModelCard.load(folder / "README.md")
 
-    assert "timm" == card.data.library_name
+    assert "timm" == card.data.to_dict()["library_name"]
     assert "image-feature-extraction" == card.data.pipeline_tag
     assert "other" == card.data.license
     assert "not-stated-by-the-authors" == card.data.license_name

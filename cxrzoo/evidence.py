@@ -1,0 +1,83 @@
+"""What is recorded of a conversion: the facts of the network, the coverage of the keys, the parity, the digests."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cxrzoo.manifest import Licence, Preprocessing, Source
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What `model.safetensors` must be: digest, bytes, number of tensors."""
+
+    sha256: str
+    size: int
+    tensors: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """What timm says of an architecture once it is built: the facts that config.json repeats."""
+
+    architecture: str
+    in_chans: int
+    num_features: int
+    global_pool: str
+    first_conv: str
+    classifier: str
+    pool_size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Pooled features of the upstream network against the backbone's, on one seeded random batch.
+
+    `max_difference` is the largest absolute difference, `scale` the largest absolute feature.
+    """
+
+    reference: str
+    input_size: tuple[int, int, int]
+    max_difference: float
+    tolerance: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What became of every key of the checkpoint: how many were kept, and how many dropped for each reason."""
+
+    recipe: str
+    recipe_sha256: str
+    kept: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FolderRecord:
+    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared.
+
+    `source_proof` says how it is known that the checkpoint is the one that `source` names: by its digest, since it was
+    fetched from there, or only by the word of whoever converted it.
+    """
+
+    schema: int
+    model: str
+    summary: str
+    method: str
+    source: Source | None
+    source_sha256: str
+    source_size: int
+    source_proof: Literal["digest", "fetched", "stated"]
+    licence: Licence
+    weights: WeightsFile
+    default_variant: str
+    preprocessing: dict[str, Preprocessing]
+    preprocessing_sha256: str
+    coverage: Coverage
+    parity: Parity | None
+    paper: str = ""
+    repository: str = ""
+    intended_use: str = ""
+    training_data: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    digest: str = ""
