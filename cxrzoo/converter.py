@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cxrzoo.checkpoint import Checkpoint, open_checkpoint
 from cxrzoo.errors import ConversionError, DigestError, UntrainedError
-from cxrzoo.evidence import Coverage, FolderRecord, WeightsFile
+from cxrzoo.evidence import Coverage, FolderRecord, SourceProof, WeightsFile
 from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import Fit, choose_fit
@@ -72,8 +72,8 @@ def convert_into(
         write_weights(weights, fit.kept, health.check)
         health.conclude()
         variants = variants or _variants(fit, manifest)
-        source_sha256, source_size = opened.sha256, opened.size
-    default, preprocessing = next(iter(variants.items()))
+        source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
+    preprocessing = next(iter(variants.values()))
     claim = Claim(
         checkpoint=str(checkpoint),
         weights=str(weights),
@@ -82,13 +82,26 @@ def convert_into(
         size=max(preprocessing.input_size[1:]),
     )
     proof = (prove_in_child if isolated else prove)(claim)
-    record = _record(fit, proof, manifest, variants, default, source_sha256, source_size, weights)
-    if fetched or (manifest is not None and manifest.source.sha256):
-        record = replace(record, source_proof="digest" if manifest and manifest.source.sha256 else "fetched")
+    record = _record(fit, proof, manifest, variants, source, weights)
     config = build_config(proof.network, record)
     (folder / CONFIG).write_text(render_config(config), encoding="utf-8")
     record = replace(record, digest=config["cxrzoo"]["digest"])
     return Conversion(folder, proof.network.architecture, fit.placements, record)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """The checkpoint that was read, and how it is known to be the authors'."""
+
+    sha256: str
+    size: int
+    proof: SourceProof
+
+
+def _source_proof(manifest: Manifest | None, fetched: bool) -> SourceProof:
+    if manifest is not None and manifest.source.sha256 is not None:
+        return "digest"
+    return "fetched" if fetched else "stated"
 
 
 def _insist_on_source(opened: Checkpoint, manifest: Manifest) -> None:
@@ -123,11 +136,10 @@ def _record(
     proof: Proof,
     manifest: Manifest | None,
     variants: dict[str, Preprocessing],
-    default: str,
-    source_sha256: str,
-    source_size: int,
+    source: _Checked,
     weights: Path,
 ) -> FolderRecord:
+    default = next(iter(variants))
     variants = _for_channels(variants, default, proof.network.in_chans)
     kept = fit.kept
     return FolderRecord(
@@ -136,9 +148,9 @@ def _record(
         summary=manifest.summary if manifest else fit.recipe.summary,
         method=manifest.method if manifest else fit.recipe.name,
         source=manifest.source if manifest else None,
-        source_sha256=source_sha256,
-        source_size=source_size,
-        source_proof="stated",
+        source_sha256=source.sha256,
+        source_size=source.size,
+        source_proof=source.proof,
         licence=manifest.licence if manifest else Licence(),
         weights=WeightsFile(sha256_of(weights), weights.stat().st_size, len(kept)),
         default_variant=default,

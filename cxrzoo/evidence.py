@@ -5,6 +5,9 @@ from typing import Literal
 
 from cxrzoo.manifest import Licence, Preprocessing, Source
 
+#: How a checkpoint is known to be the one its source names: by its digest, fetched from there, or by somebody's word.
+SourceProof = Literal["digest", "fetched", "stated"]
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -54,11 +57,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class FolderRecord:
-    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared.
-
-    `source_proof` says how it is known that the checkpoint is the one that `source` names: by its digest, since it was
-    fetched from there, or only by the word of whoever converted it.
-    """
+    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared."""
 
     schema: int
     model: str
@@ -67,7 +66,7 @@ class FolderRecord:
     source: Source | None
     source_sha256: str
     source_size: int
-    source_proof: Literal["digest", "fetched", "stated"]
+    source_proof: SourceProof
     licence: Licence
     weights: WeightsFile
     default_variant: str
