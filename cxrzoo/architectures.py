@@ -20,6 +20,7 @@ def build_network(architecture: str, **model_args: Any) -> "nn.Module":
         ArchitectureError: timm has no such architecture.
     """
     import timm
+    import torch
 
     from cxrzoo.undrawn import undrawn
 
@@ -33,7 +34,9 @@ def build_network(architecture: str, **model_args: Any) -> "nn.Module":
         )
     with undrawn():
         model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
-    return model.float().eval()
+    if torch.get_default_dtype() != torch.float32:
+        model.float()
+    return model.eval()
 
 
 def match_architecture(shapes: Shapes, candidates: Sequence[str], requested: str | None) -> tuple["nn.Module", Network]:

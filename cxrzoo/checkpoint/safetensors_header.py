@@ -100,7 +100,12 @@ def _entry(name: str, value: Any, data: int, where: str) -> Entry:
     match value:
         case {"dtype": str() as dtype, "shape": list() as shape, "data_offsets": [start, end]} if len(value) == 3:
             numbers = (*shape, start, end)
-            if len(shape) > MAX_DIMENSIONS or any(type(n) is not int or not 0 <= n < 2**63 for n in numbers):
+            if (
+                len(shape) > MAX_DIMENSIONS
+                or set(map(type, numbers)) != {int}
+                or min(numbers) < 0
+                or max(numbers) >= 2**63
+            ):
                 raise UnsafeCheckpointError(
                     f"{where}: {name!r} has a size or offset that is no integer from 0 to 2**63, or more than "
                     f"{MAX_DIMENSIONS} dimensions."
