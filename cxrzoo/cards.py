@@ -73,7 +73,7 @@ def _render_provenance(folder: Folder) -> str:
     source = record.source
     released = "a checkpoint given by its user"
     if source is not None:
-        released = source.url or f"`{source.file}` of the Python distribution `{source.distribution}`"
+        released = str(source)
     proofs = {
         "digest": "",
         "fetched": ", fetched from there when it was converted",

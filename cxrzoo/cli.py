@@ -76,7 +76,7 @@ def _facts(manifest: Manifest) -> dict[str, object]:
         "intended use": manifest.intended_use,
         "paper": manifest.paper,
         "repository": manifest.repository,
-        "released as": source.url or f"{source.file} of the distribution {source.distribution}",
+        "released as": str(source),
         "its sha256": source.sha256 or "not published; pinned here at the first conversion",
         "licence, weights": licence.weights or "not stated",
         "licence, code": licence.code or "not stated",

@@ -38,6 +38,7 @@ def show(name: str, image: str, out: Path) -> None:
     _say(f"model      {provenance.model}, {_ORIGINS[provenance.origin]} ({loaded:.1f} s)")
     if name in list_models():
         _say(f"           {describe(name).summary}")
+        _say(f"           {describe(name).source}")
     _say(f"weights    sha256 {provenance.weights_sha256}")
     radiograph = read_image(image)
     _say(f"radiograph {radiograph.shape[1]} × {radiograph.shape[0]} pixels, grey, air dark, in [0, 1]")
@@ -62,6 +63,7 @@ def show(name: str, image: str, out: Path) -> None:
         for file, pixels in pictures.items():
             _enlarge(pixels).save(out / file)
             _say(f"picture    {out / file}")
+        _say("           in the last one, places of one colour look alike to the network; which colour means nothing")
     except OSError as error:
         raise DiskError(f"the pictures can't be written to {out}: {error.strerror}. Choose another folder.") from error
 

@@ -185,8 +185,7 @@ def _convert_authors(manifest: Manifest, cache: Cache) -> None:
 @contextlib.contextmanager
 def _explained(manifest: Manifest, pin: Path | None) -> Iterator[None]:
     """Say of an error which model's file it is about, and of a file that changed where the first one was pinned."""
-    source = manifest.source
-    what = f"{manifest.name}, from {source.url or f'{source.file} of {source.distribution}'}"
+    what = f"{manifest.name}, from {manifest.source}"
     try:
         yield
     except (CheckpointError, ConversionError) as error:

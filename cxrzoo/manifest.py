@@ -104,6 +104,9 @@ class Source:
     sha256: str | None = None
     size: int | None = None
 
+    def __str__(self) -> str:
+        return self.url or f"{self.file} of the Python distribution {self.distribution}"
+
     def __post_init__(self) -> None:
         given = (self.url is not None, self.distribution is not None, self.file is not None)
         if given not in ((True, False, False), (False, True, True)):
