@@ -9,10 +9,12 @@ TESTS  ?= tests
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Installed once; again when the requirements change.
+# Installed once; again when the requirements change. Strict: an import hook would lose to a folder named cxrzoo, such
+# as this checkout seen from its parent, and type checkers can't follow it. Run it again for a new Python file.
 $(READY): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+	  --config-settings editable_mode=strict
 	@touch $@
 
 demo: $(READY)  ## a real chest radiograph in DICOM through a backbone: embedding and pictures in demo/

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 
 from cxrzoo._paths import MANIFESTS
-from cxrzoo.errors import RecordError
+from cxrzoo.errors import CxrZooError, RecordError
 from cxrzoo.evidence import FolderRecord
 from cxrzoo.folders import Folder, read_folder
 from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result, first_sentence
@@ -15,6 +15,14 @@ from cxrzoo.registry import describe, list_models
 
 CARD = "README.md"
 _START, _END = "<!-- made from hub/: {} -->", "<!-- end of {} -->"
+
+
+_ORIGINS = {
+    "manifest": "These constants are part of the weights: other ones give other embeddings.",
+    "stated": "These constants were stated by whoever converted the checkpoint. Other ones give other embeddings.",
+    "assumed": "**Nobody stated how images were prepared in training: this is what the recipe assumes.** Check it "
+    "before use; `cxrzoo convert --preprocessing` states another.",
+}
 
 
 def render_card(path: Path) -> str:
@@ -25,26 +33,34 @@ def render_card(path: Path) -> str:
     folder = read_folder(path)
     record = folder.record
     manifest = describe(record.model) if record.model in list_models() else None
-    where = record.model if manifest else f"./{record.model}"
-    return Template((MANIFESTS / "card.md").read_text(encoding="utf-8")).substitute(
-        licence_front_matter=_front_matter(record.licence),
-        tags="\n".join(f"- {tag}" for tag in _tags(record)),
-        model=record.model,
-        summary=record.summary,
-        dimension=folder.num_features,
-        use=f"It is no finding and no diagnosis. {record.intended_use}".strip(),
-        where=where,
-        folder=record.model,
-        preprocessing=_render_variants(record.preprocessing, record.default_variant),
-        provenance=_render_provenance(folder),
-        proof=_render_proof(folder),
-        licences=_render_licences(record.licence),
-        results="\n" + _render_results(manifest) if manifest and manifest.results else "",
+    where = record.model if manifest else "./this-folder"
+    return (
+        Template((MANIFESTS / "card.md").read_text(encoding="utf-8"))
+        .substitute(
+            licence_front_matter=_front_matter(record.licence),
+            tags="\n".join(f"- {tag}" for tag in _tags(record)),
+            model=record.model,
+            summary=record.summary,
+            dimension=folder.num_features,
+            use=f"It is no finding and no diagnosis. {record.intended_use}".strip(),
+            where=where,
+            folder=record.model if manifest else "this-folder",
+            origin=_ORIGINS[record.preprocessing_origin],
+            preprocessing=_render_variants(record.preprocessing, record.default_variant),
+            provenance=_render_provenance(folder),
+            proof=_render_proof(folder),
+            licences=_render_licences(record.licence),
+            results="\n" + _render_results(manifest) if manifest and manifest.results else "",
+        )
+        .rstrip()
+        + "\n"
     )
 
 
 def _tags(record: FolderRecord) -> list[str]:
-    return list(dict.fromkeys(["timm", "transformers", "image-feature-extraction", record.method, *record.tags]))
+    return list(
+        dict.fromkeys(filter(None, ["timm", "transformers", "image-feature-extraction", record.method, *record.tags]))
+    )
 
 
 def _front_matter(licence: Licence) -> str:
@@ -80,7 +96,7 @@ def _render_provenance(folder: Folder) -> str:
         "stated": ", by the word of whoever converted it" if source else "",
     }
     lines = [
-        f"- Method: {record.method}",
+        f"- Method: {record.method or 'not stated'}",
         f"- Trained on: {', '.join(record.training_data) or 'not stated'}",
         f"- Released as: {released}{proofs[record.source_proof]}",
         f"- Checkpoint: {record.source_size:,} bytes, sha256 `{record.source_sha256}`",
@@ -169,10 +185,10 @@ def render_models() -> str:
                 f"`{manifest.architecture}`",
                 f"{size[1]} px",
                 manifest.licence.weights or "not stated",
-                f"[paper]({manifest.paper})" if manifest.paper else "–",
+                f"[{manifest.paper.rpartition('/')[2]}]({manifest.paper})" if manifest.paper else "–",
             ]
         )
-    return _table(["name", "what it is", "timm architecture", "input", "licence of the weights", ""], rows)
+    return _table(["name", "what it is", "timm architecture", "input", "licence of the weights", "paper"], rows)
 
 
 def render_all_results() -> str:
@@ -211,7 +227,11 @@ def _main() -> int:
     stale = 0
     for path in arguments.documents:
         text = path.read_text(encoding="utf-8")
-        fresh = refresh(text, path.name)
+        try:
+            fresh = refresh(text, path.name)
+        except CxrZooError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
         if fresh != text and arguments.check:
             sys.stderr.write(f"{path.name} is stale. Run `make docs`.\n")
             stale = 1

@@ -21,7 +21,9 @@ def change_channels(model: "nn.Module", first_conv: str, in_chans: int) -> None:
     from torch import nn
 
     if in_chans not in (1, 3):
-        raise FolderError(f"in_chans is {in_chans}, expected 1 or 3: radiographs are grey, networks take one or three.")
+        raise FolderError(
+            f"in_chans is {in_chans!r}, expected 1 or 3: radiographs are grey, networks take one or three."
+        )
     conv: Any = model.get_submodule(first_conv)
     if conv.in_channels == in_chans:
         return

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cxrzoo import __version__
 from cxrzoo.errors import CxrZooError
 from cxrzoo.manifest import Manifest, first_sentence
 
@@ -88,24 +89,28 @@ def _facts(manifest: Manifest) -> dict[str, object]:
 
 def run_inspect(arguments: argparse.Namespace) -> None:
     """What kind of file a checkpoint is, its keys by prefix, and which recipe fits and why."""
-    from cxrzoo.checkpoint import Tensor, describe_root, open_checkpoint
+    from cxrzoo.checkpoint import Tensor, describe_root, list_mappings, open_checkpoint
     from cxrzoo.matching import fit_all, group_keys
 
     with open_checkpoint(arguments.checkpoint) as checkpoint:
         print(f"{arguments.checkpoint.name}: {checkpoint.kind}, {checkpoint.size:,} bytes, sha256 {checkpoint.sha256}")
-        flat = isinstance(checkpoint.root, dict) and any(isinstance(v, Tensor) for v in checkpoint.root.values())
-        for line in [] if flat else describe_root(checkpoint.root):
-            print(f"  {line}")
+        mappings = list_mappings(checkpoint.root)
+        if "" not in mappings:
+            for line in describe_root(checkpoint.root):
+                print(f"  {line}")
+        for path, mapping in mappings.items():
+            keys = [key for key, value in mapping.items() if isinstance(value, Tensor)]
+            print(f"{len(keys)} tensors {f'in {path}' if path else 'at the top level'}, by prefix:")
+            for prefix, count in group_keys(map(str, keys)).items():
+                print(f"  {count:5}  {prefix}")
         fits = sorted(fit_all(checkpoint.root), key=lambda fit: len(fit.unmatched))
-    print(f"{len(fits[0].tensors)} tensors, by prefix:")
-    for prefix, count in group_keys(fits[0].tensors).items():
-        print(f"  {count:5}  {prefix}")
     for fit in fits:
         print(f"recipe {fit.recipe.name}: {fit.explain()}")
     best = fits[0]
     if best.complete:
         likely = [a.name for a in best.recipe.last.architectures if a.kept == len(best.kept)]
-        print(f"{len(best.kept)} tensors are kept, as many as {' or '.join(likely) or 'no architecture it knows'} has")
+        several = f"as many as {' or '.join(likely)} has" if likely else "and no architecture it knows has so many"
+        print(f"{len(best.kept)} tensors are kept, {several}")
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
@@ -128,12 +133,14 @@ def run_convert(arguments: argparse.Namespace) -> None:
         print("parity        not measured: the recipe names no reference network for this architecture")
     else:
         print(f"parity        {record.parity.max_difference:g} from {record.parity.reference}, pooled features")
-    if arguments.preprocessing is None and arguments.model is None:
-        print(f"preprocessing {record.default_variant!r}, assumed by the recipe; --preprocessing states another")
-    else:
-        print(f"preprocessing {record.default_variant!r}")
-    print(f"checkpoint    sha256 {record.source_sha256}")
-    print(f"weights       sha256 {record.weights.sha256}")
+    said = {
+        "manifest": f"as hub/{record.model}.toml says",
+        "stated": "as stated",
+        "assumed": "assumed by the recipe; --preprocessing states another",
+    }
+    print(f"preprocessing {record.default_variant!r}, {said[record.preprocessing_origin]}")
+    print(f"checkpoint    sha256 {record.source_sha256}, {record.source_size} bytes")
+    print(f"weights       sha256 {record.weights.sha256}, {record.weights.size} bytes")
     print(f'\n{conversion.folder} is ready: cxrzoo.load("{_as_path(conversion.folder)}")')
 
 
@@ -156,6 +163,11 @@ def run_embed(arguments: argparse.Namespace) -> None:
 
     if arguments.out is not None and arguments.out.suffix != ".npy":
         raise CxrZooError(f"--out is {arguments.out.name!r}, expected a file name that ends in .npy.")
+    for position, image in enumerate(arguments.images, 1):
+        if not Path(
+            image
+        ).is_file():  # said before a model is fetched; by its position, since a name may be a patient's
+            raise CxrZooError(f"image {position} of {len(arguments.images)} is no file. Check the path.")
     model = load(arguments.model, variant=arguments.variant)
     embeddings = embed_images(model, arguments.images)
     if arguments.out is not None:
@@ -172,7 +184,7 @@ def run_card(arguments: argparse.Namespace) -> None:
     """Print the card of a model folder."""
     from cxrzoo.cards import render_card
 
-    print(render_card(arguments.folder))
+    print(render_card(arguments.folder), end="")
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -187,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="cxrzoo",
         description="Chest X-ray backbones learned without labels, as timm models with their preprocessing.",
     )
+    parser.add_argument("--version", action="version", version=f"cxrzoo {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--verbose", action="store_true", help="say what is fetched, converted and loaded from where")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -1,14 +1,14 @@
 """Recipe + checkpoint -> a model folder, with every key accounted for and the proof beside the weights."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.checkpoint import Checkpoint, open_checkpoint
-from cxrzoo.errors import ConversionError, DigestError, UntrainedError
-from cxrzoo.evidence import Coverage, FolderRecord, SourceProof, WeightsFile
+from cxrzoo.errors import ArchitectureError, ConversionError, DigestError, UntrainedError
+from cxrzoo.evidence import Coverage, FolderRecord, PreprocessingOrigin, SourceProof, WeightsFile
 from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import Fit, choose_fit
@@ -25,7 +25,7 @@ class Conversion:
 
     folder: Path
     architecture: str
-    placements: tuple[Placement, ...]
+    placements: tuple[Placement, ...] = field(repr=False)
     record: FolderRecord
 
     @property
@@ -66,11 +66,17 @@ def convert_into(
     weights = folder / WEIGHTS
     with open_checkpoint(checkpoint) as opened:
         if manifest is not None:
+            if architecture not in (None, manifest.architecture):
+                raise ConversionError(
+                    f"{manifest.name!r} is a {manifest.architecture}, not a {architecture}. Leave out either the model "
+                    "or the architecture."
+                )
             _insist_on_source(opened, manifest)
         fit = choose_fit(opened.root, recipe or (manifest.recipe if manifest else None))
         health = _Health()
         write_weights(weights, fit.kept, health.check)
         health.conclude()
+        origin: PreprocessingOrigin = "stated" if variants else "manifest" if manifest else "assumed"
         variants = variants or _variants(fit, manifest)
         source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
     preprocessing = next(iter(variants.values()))
@@ -81,8 +87,15 @@ def convert_into(
         architecture=architecture or (manifest.architecture if manifest else None),
         size=max(preprocessing.input_size[1:]),
     )
-    proof = (prove_in_child if isolated else prove)(claim)
-    record = _record(fit, proof, manifest, variants, source, weights)
+    try:
+        proof = (prove_in_child if isolated else prove)(claim)
+    except ArchitectureError as error:
+        if manifest is None:
+            raise
+        raise ArchitectureError(
+            f"this is not the checkpoint that {manifest.name!r} names, which is a {manifest.architecture}: {error}"
+        ) from error
+    record = _record(fit, proof, manifest, variants, source, weights, origin)
     config = build_config(proof.network, record)
     (folder / CONFIG).write_text(render_config(config), encoding="utf-8")
     record = replace(record, digest=config["cxrzoo"]["digest"])
@@ -138,6 +151,7 @@ def _record(
     variants: dict[str, Preprocessing],
     source: _Checked,
     weights: Path,
+    origin: PreprocessingOrigin,
 ) -> FolderRecord:
     default = next(iter(variants))
     variants = _for_channels(variants, default, proof.network.in_chans)
@@ -146,7 +160,7 @@ def _record(
         schema=SCHEMA,
         model=manifest.name if manifest else f"{fit.recipe.name}-{proof.network.architecture}",
         summary=manifest.summary if manifest else fit.recipe.summary,
-        method=manifest.method if manifest else fit.recipe.name,
+        method=manifest.method if manifest else fit.recipe.method,
         source=manifest.source if manifest else None,
         source_sha256=source.sha256,
         source_size=source.size,
@@ -156,6 +170,7 @@ def _record(
         default_variant=default,
         preprocessing=variants,
         preprocessing_sha256=variants[default].digest,
+        preprocessing_origin=origin,
         coverage=Coverage(fit.recipe.name, fit.recipe.digest, len(kept), fit.dropped),
         parity=proof.parity,
         paper=manifest.paper if manifest else "",

@@ -8,6 +8,9 @@ from cxrzoo.manifest import Licence, Preprocessing, Source
 #: How a checkpoint is known to be the one its source names: by its digest, fetched from there, or by somebody's word.
 SourceProof = Literal["digest", "fetched", "stated"]
 
+#: Who says how images are prepared: the model's manifest, whoever converted it, or nobody but the recipe's guess.
+PreprocessingOrigin = Literal["manifest", "stated", "assumed"]
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -72,6 +75,7 @@ class FolderRecord:
     default_variant: str
     preprocessing: dict[str, Preprocessing]
     preprocessing_sha256: str
+    preprocessing_origin: PreprocessingOrigin
     coverage: Coverage
     parity: Parity | None
     paper: str = ""

@@ -122,7 +122,8 @@ def read_folder(path: Path) -> Folder:
     """
     if not path.is_dir():
         raise FolderError(
-            f"{path} is no folder. Give a folder that `cxrzoo convert` wrote, or a name of `cxrzoo list`."
+            f"{path} is no folder. Give the path of a folder that `cxrzoo convert` wrote. To load a model of the zoo, "
+            "give its name alone; a repository of the Hub is 'hf-hub:org/name'."
         )
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():

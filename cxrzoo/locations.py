@@ -192,7 +192,10 @@ def _explained(manifest: Manifest, pin: Path | None) -> Iterator[None]:
         raise type(error)(f"{what}: {error}") from error
     except (DigestError, DownloadError) as error:
         if pin is None:
-            raise
+            raise type(error)(
+                f"{error}\nA file that you have already becomes this model with `cxrzoo convert FILE --model "
+                f"{manifest.name} --out DIR`."
+            ) from error
         raise type(error)(
             f"{what}: {error}\nA file of another digest and size was pinned at its first conversion here, in {pin}. If "
             "its authors replaced it and you accept that, delete this pin."

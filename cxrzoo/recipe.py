@@ -82,6 +82,7 @@ class Recipe:
     summary: str
     rule: tuple[Rule, ...]
     examples: dict[str, str]
+    method: str = ""
     unwrap: tuple[str, ...] = ()
     then: str | None = None
     assumes: str | None = None

@@ -36,7 +36,7 @@ def describe(name: str) -> Manifest:
         close = difflib.get_close_matches(name, names, 3)
         hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         raise UnknownModelError(
-            f"no model is named {name!r}. {hint}`cxrzoo list` shows all {len(names)}; "
-            "a folder is given as a path such as './my-folder', a Hub repository as 'hf-hub:org/name'."
+            f"no model is named {name!r}. {hint}`cxrzoo list` shows all {len(names)}. To load "
+            "a folder give its path, such as './my-folder'; `cxrzoo card FOLDER` shows what is in it."
         )
     return read_manifest(MANIFESTS / f"{name}.toml")

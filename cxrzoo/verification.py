@@ -39,7 +39,8 @@ def verify_folder(path: Path) -> list[str]:
     lines = [
         f"config.json unchanged, digest {record.digest}",
         f"model.safetensors unchanged, {size:,} bytes, {len(shapes)} tensors, sha256 {found}",
-        f"preprocessing {record.default_variant!r} unchanged, digest {record.preprocessing_sha256}",
+        f"preprocessing {record.default_variant!r} ({record.preprocessing_origin}) unchanged, "
+        f"digest {record.preprocessing_sha256}",
     ]
     if record.parity is None:
         lines.append("parity was not measured: the recipe names no reference network for this architecture")

@@ -61,7 +61,7 @@ def own_imports(path: Path) -> set[str]:
             ]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("cxrzoo.")}
+        found |= {name.split(".")[1] for name in names if name.startswith("cxrzoo.") and name != "cxrzoo.__version__"}
     return found
 
 

@@ -363,6 +363,14 @@ def test_preprocessing_with_whole_numbers(resnet18_checkpoint: Path, tmp_path: P
     assert "given" == cxrzoo.load(tmp_path / "out").provenance.preprocessing
 
 
+def test_assumed_preprocessing_is_called_so(one_channel_folder: Path, resnet18_folder: Path) -> None:
+    """Where only the recipe's guess says how images are prepared, the record and the card say that."""
+    assert "assumed" == read_folder(one_channel_folder).record.preprocessing_origin
+    assert "manifest" == read_folder(resnet18_folder).record.preprocessing_origin
+    assert "this is what the recipe assumes" in (one_channel_folder / "README.md").read_text()
+    assert "this is what the recipe assumes" not in (resnet18_folder / "README.md").read_text()
+
+
 def test_what_is_only_stated_is_called_so(resnet18_folder: Path) -> None:
     """A checkpoint whose digest nobody published is the authors' by the word of whoever converted it, says the card."""
     assert "stated" == read_folder(resnet18_folder).record.source_proof
@@ -386,8 +394,10 @@ def test_unknown_preprocessing_variant(resnet18_checkpoint: Path, tmp_path: Path
 
 def test_manifest_architecture_is_insisted_on(resnet18_checkpoint: Path, tmp_path: Path) -> None:
     """A ResNet-18 checkpoint does not pass for the zoo's DenseNet-121."""
-    with pytest.raises(errors.ArchitectureError, match="They are those of resnet18"):
+    with pytest.raises(errors.ArchitectureError, match="not the checkpoint that 'moco-cxr-densenet121' names"):
         cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", model="moco-cxr-densenet121")
+    with pytest.raises(errors.ConversionError, match="'moco-cxr-densenet121' is a densenet121, not a resnet18"):
+        cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", model="moco-cxr-densenet121", architecture="resnet18")
 
 
 def test_wrong_source(resnet18_checkpoint: Path, tmp_path: Path) -> None:

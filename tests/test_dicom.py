@@ -242,8 +242,8 @@ def test_windows_equal_pydicom(function, center, width, slope, intercept, signed
     low, high = (bound * slope + intercept for bound in ((-2048, 2047) if signed else (0, 4095)))
     with np.errstate(over="ignore"):
         expected = (apply_voi_lut(apply_modality_lut(stored, dataset), dataset) - low) / (high - low)
-    if np.ptp(expected) == 0:
-        return  # one grey: the window is ignored, which pydicom does not do
+    if np.ptp(expected) < 1e-9:
+        return  # one grey, but for the last bits: the window is ignored, which pydicom does not do
     np.testing.assert_allclose(read_image(dataset)[0], expected, atol=1e-6)
 
 
@@ -533,3 +533,17 @@ def test_any_damage(whole, data):
             return
     assert np.isfinite(image).all()
     assert 0 <= image.min() <= image.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("modality", "warned"), [("CR", False), ("DX", False), (None, False), ("CT", True), ("NM", True)]
+)
+def test_what_is_no_radiograph_gives_a_warning(modality, warned):
+    """A picture of another modality is read, with a warning that names the attribute."""
+    dataset = make_dataset([0, 512, 4095], Modality=modality) if modality else make_dataset([0, 512, 4095])
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_image(dataset)
+
+    assert warned == any("(0008,0060) Modality" in str(warning.message) for warning in caught)

@@ -15,6 +15,8 @@ import pytest
 from cxrzoo._paths import MANIFESTS, RECIPES
 from cxrzoo.errors import RecordError
 from cxrzoo.manifest import Manifest, Preprocessing, Result, Source, read_manifest
+from cxrzoo.recipe import load_recipe
+from cxrzoo.registry import describe, list_models
 
 FILES = sorted(MANIFESTS.glob("*.toml"))
 COPIED = MANIFESTS / "moco-cxr-resnet18.toml"
@@ -305,3 +307,13 @@ def test_unequal_channels_are_averaged() -> None:
 
     assert expected == record.for_channels(1)
     assert not record.equal_channels
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_features_are_compared_for_every_model(name: str) -> None:
+    """The recipe of a model names the reference network of its architecture, so that parity is measured."""
+    manifest = describe(name)
+    last = load_recipe(manifest.recipe).last
+
+    assert last.reference is not None
+    assert manifest.architecture in [known.name for known in last.architectures if known.upstream and known.classifier]

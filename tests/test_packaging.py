@@ -61,6 +61,16 @@ def test_data_folders_are_not_importable(name: str) -> None:
     assert 0 == subprocess.run([sys.executable, "-I", "-c", code], cwd="/").returncode
 
 
+def test_import_from_above_the_checkout() -> None:
+    """From the folder that holds the checkout, `import cxrzoo` finds the package, not the folder of that name."""
+    code = "import cxrzoo; print(cxrzoo.list_models()[0])"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True)
+
+    assert "" == done.stderr
+    assert done.stdout.strip()
+
+
 def test_requirements_are_plain_ranges() -> None:
     """Every requirement is a name with a lower bound: no address, no exact pin."""
     requirements = importlib.metadata.requires("cxrzoo") or []

@@ -8,7 +8,7 @@ from cxrzoo.checkpoint.meanings import Opaque
 from cxrzoo.checkpoint.reading import Checkpoint, open_checkpoint
 from cxrzoo.checkpoint.safetensors_header import Entry, read_safetensors_header
 from cxrzoo.checkpoint.tensors import ITEM_SIZES, Tensor
-from cxrzoo.checkpoint.trees import describe_root, find_state_dict
+from cxrzoo.checkpoint.trees import describe_root, find_state_dict, list_mappings
 
 __all__ = [
     "ITEM_SIZES",
@@ -18,6 +18,7 @@ __all__ = [
     "Tensor",
     "describe_root",
     "find_state_dict",
+    "list_mappings",
     "open_checkpoint",
     "read_safetensors_header",
 ]

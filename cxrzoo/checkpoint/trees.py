@@ -107,6 +107,19 @@ def describe_root(root: object) -> list[str]:
     return [*lines, f"… and {len(root) - _MAX_LINES} more"] if len(root) > _MAX_LINES else lines
 
 
+def list_mappings(root: object) -> dict[str, dict[Any, Any]]:
+    """Return the mappings that hold tensors, at most three levels deep, by their dotted path; "" is the top."""
+    found = {}
+    pending: list[tuple[list[str], object]] = [([], root)]
+    while pending:
+        path, value = pending.pop()
+        if _has_tensors(value):
+            found[".".join(path)] = value
+        if type(value) is dict and len(path) < 3:
+            pending += [([*path, key], child) for key, child in value.items() if type(key) is str]
+    return found
+
+
 def _follow(root: Any, path: str) -> Any:
     if type(root) is dict and path in root:
         return root[path]

@@ -44,6 +44,13 @@ def from_channels(pixels: NDArray[Any]) -> Pixels:
     check_size(pixels.shape[0], pixels.shape[1])
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).reshape(*pixels.shape[:2], -1)
     full = _full_scale(pixels)
+    if pixels.dtype == np.uint16 and 255 < pixels.max() < 2**13:
+        # 9 to 13 bits in 16: nearly black, and all pictures of a series alike
+        warnings.warn(
+            f"The brightest of 65535 steps of grey is {pixels.max()}: are these {int(pixels.max()).bit_length()} bits "
+            "stored in 16? Then divide by the limit of the stored range (4095 for 12 bits) and give floats in [0, 1].",
+            stacklevel=2,
+        )
     if pixels.shape[2] == 4:
         pixels = _composite(pixels, full)
     plane = _grey(pixels, full)

@@ -101,6 +101,11 @@ def decode(dataset: Dataset, layout: _Layout) -> NDArray[np.integer]:
     return pixels
 
 
+#: Computed, digital and film radiography, fluoroscopy, angiography, and what was scanned or photographed
+#: (PS3.3 C.7.3.1.1.1). Files without the attribute pass.
+_RADIOGRAPHS = ("CR", "DX", "RG", "RF", "XA", "OT", "SC", None)
+
+
 def _check_kind(dataset: Dataset) -> None:
     """Refuse whatever is not one grey picture, by the reason that helps most."""
     if "PixelData" not in dataset:
@@ -117,6 +122,10 @@ def _check_kind(dataset: Dataset) -> None:
             "MONOCHROME2. Is this a secondary capture? Export the original image, or convert it to a "
             "greyscale PNG first."
         )
+    modality = value_of(dataset, "Modality")
+    if modality not in _RADIOGRAPHS:
+        expected = ", ".join(filter(None, _RADIOGRAPHS))
+        warnings.warn(f"{found('Modality', modality)}; a radiograph is expected ({expected}).", stacklevel=2)
     integer(dataset, "SamplesPerPixel", 1, 1)
     frames = value_of(dataset, "NumberOfFrames")
     if frames not in (None, 1):
