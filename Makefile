@@ -28,11 +28,11 @@ check: $(READY)  ## formatting, lint, types, stale tables, then all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m cxrzoo.cards --check README.md MODEL_CARD.md
+	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md
 	$(MAKE) test
 
 docs: $(READY)  ## make the tables in README.md and MODEL_CARD.md anew from hub/
-	$(BIN)/python -m cxrzoo.cards README.md MODEL_CARD.md
+	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md
 
 wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
 	sh tests/wheel-test.sh $(PYTHON)

@@ -1,21 +1,16 @@
-"""Texts made from the records: the card of a model folder, and the tables in README.md and MODEL_CARD.md."""
+"""The card of a model folder, made from its record."""
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
 from cxrzoo._paths import MANIFESTS
-from cxrzoo.errors import CxrZooError, RecordError
 from cxrzoo.evidence import FolderRecord
 from cxrzoo.folders import Folder, read_folder
-from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result, first_sentence
+from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result
 from cxrzoo.registry import describe, list_models
 
 CARD = "README.md"
-_START, _END = "<!-- made from hub/: {} -->", "<!-- end of {} -->"
-
 
 _ORIGINS = {
     "manifest": "These constants are part of the weights: other ones give other embeddings.",
@@ -50,7 +45,7 @@ def render_card(path: Path) -> str:
             provenance=_render_provenance(folder),
             proof=_render_proof(folder),
             licences=_render_licences(record.licence),
-            results="\n" + _render_results(manifest) if manifest and manifest.results else "",
+            results="\n" + render_results(manifest) if manifest and manifest.results else "",
         )
         .rstrip()
         + "\n"
@@ -81,7 +76,7 @@ def _render_variants(variants: dict[str, Preprocessing], default: str) -> str:
         ]
         for name, variant in variants.items()
     ]
-    return _table(["variant", "input", "geometry", "mean", "std", "source of the constants"], rows)
+    return make_table(["variant", "input", "geometry", "mean", "std", "source of the constants"], rows)
 
 
 def _render_provenance(folder: Folder) -> str:
@@ -140,13 +135,14 @@ def _render_licences(licence: Licence) -> str:
     return "\n".join(lines + ([f"- {licence.note}"] if licence.note else []))
 
 
-def _render_results(manifest: Manifest) -> str:
+def render_results(manifest: Manifest) -> str:
+    """Return a section with the figures that the authors of a model published."""
     header = ["data", "finding", "mode", "label fraction", "metric", manifest.name, "baseline", "difference"]
     # a row may stand in two tables of a paper; once is enough here
     rows = list(dict.fromkeys(tuple(row) for result in manifest.results for row in _result_rows(result)))
     return (
         f"### {manifest.name}: what its authors published\n\nValue (95 % interval), not measured by this project. "
-        f"Paper: {manifest.paper}\n\n{_table(header, rows)}\n"
+        f"Paper: {manifest.paper}\n\n{make_table(header, rows)}\n"
     )
 
 
@@ -172,73 +168,7 @@ def _result_rows(result: Result) -> list[list[str]]:
     ]
 
 
-def render_models() -> str:
-    """Return the table of all models, a row a manifest."""
-    rows = []
-    for name in list_models():
-        manifest = describe(name)
-        size = manifest.preprocessing[manifest.default_variant].input_size
-        rows.append(
-            [
-                f"`{name}`",
-                first_sentence(manifest.summary),
-                f"`{manifest.architecture}`",
-                f"{size[1]} px",
-                manifest.licence.weights or "not stated",
-                f"[{manifest.paper.rpartition('/')[2]}]({manifest.paper})" if manifest.paper else "–",
-            ]
-        )
-    return _table(["name", "what it is", "timm architecture", "input", "licence of the weights", "paper"], rows)
-
-
-def render_all_results() -> str:
-    """Return the published results of every model that has some."""
-    return "\n".join(_render_results(describe(n)) for n in list_models() if describe(n).results)
-
-
-def refresh(text: str, where: str = "text") -> str:
-    """Return `text` with the parts between its markers made anew from hub/.
-
-    Raises:
-        RecordError: A marker is missing its end.
-    """
-    for part, render in (("models", render_models), ("results", render_all_results)):
-        start, end = _START.format(part), _END.format(part)
-        if start not in text:
-            continue
-        before, _, rest = text.partition(start)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise RecordError(f"{where}: found {start!r} but no {end!r} after it. Put the end marker back.")
-        text = f"{before}{start}\n\n{render().strip()}\n\n{end}{after}"
-    return text
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _main() -> int:
-    parser = argparse.ArgumentParser(description="Make the tables in documents anew from hub/.")
-    parser.add_argument("documents", nargs="+", type=Path)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if a table is stale")
-    arguments = parser.parse_args()
-    stale = 0
-    for path in arguments.documents:
-        text = path.read_text(encoding="utf-8")
-        try:
-            fresh = refresh(text, path.name)
-        except CxrZooError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
-        if fresh != text and arguments.check:
-            sys.stderr.write(f"{path.name} is stale. Run `make docs`.\n")
-            stale = 1
-        elif fresh != text:
-            path.write_text(fresh, encoding="utf-8")
-    return stale
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cxrzoo.checkpoint import Checkpoint, open_checkpoint
-from cxrzoo.errors import ArchitectureError, ConversionError, DigestError, UntrainedError
+from cxrzoo.errors import ArchitectureError, ConversionError, DigestError
 from cxrzoo.evidence import Coverage, FolderRecord, PreprocessingOrigin, SourceProof, WeightsFile
 from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
+from cxrzoo.health import Health
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import Fit, choose_fit
 from cxrzoo.parity import Claim, Proof, prove, prove_in_child
@@ -73,7 +71,7 @@ def convert_into(
                 )
             _insist_on_source(opened, manifest)
         fit = choose_fit(opened.root, recipe or (manifest.recipe if manifest else None))
-        health = _Health()
+        health = Health()
         write_weights(weights, fit.kept, health.check)
         health.conclude()
         origin: PreprocessingOrigin = "stated" if variants else "manifest" if manifest else "assumed"
@@ -194,39 +192,3 @@ def _for_channels(variants: dict[str, Preprocessing], default: str, channels: in
             f"{variants[default].input_size[0]}: no one of them is right. Pass --preprocessing with one that fits."
         )
     return possible
-
-
-class _Health:
-    """Looks at each tensor as it passes: nothing infinite, and statistics that training has moved."""
-
-    def __init__(self) -> None:
-        self._statistics = 0
-        self._moved = False
-
-    def check(self, name: str, dtype: str, data: bytes | bytearray) -> None:
-        if "F" not in dtype:
-            return
-        values = _as_floats(dtype, data)
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).sum())
-            raise UntrainedError(
-                f"{name}: {bad} of {values.size} values are NaN or infinite. Training diverged or the file was "
-                "damaged before it was saved; take an earlier checkpoint."
-            )
-        for suffix, start in ((".running_mean", 0.0), (".running_var", 1.0)):
-            if name.endswith(suffix):
-                self._statistics += 1
-                self._moved = self._moved or bool((values != start).any())
-
-    def conclude(self) -> None:
-        if self._statistics and not self._moved:
-            raise UntrainedError(
-                f"all {self._statistics} BatchNorm statistics are at their start (mean 0, variance 1): this network "
-                "never saw an image. Take a checkpoint written after training."
-            )
-
-
-def _as_floats(dtype: str, data: bytes | bytearray) -> NDArray[np.floating]:
-    if dtype == "BF16":  # numpy has no bfloat16: it is the upper half of a float32
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cxrzoo
-from cxrzoo import cards
+from cxrzoo import documents
 from cxrzoo.cli import _parser
 from cxrzoo.errors import RecordError
 
@@ -24,7 +24,7 @@ def read(name: str) -> str:
 @pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md"])
 def test_tables_are_fresh(name: str) -> None:
     """The tables made from hub/ are those that `make docs` would write now."""
-    assert cards.refresh(read(name)) == read(name)
+    assert documents.refresh(read(name)) == read(name)
 
 
 def test_stale_table_is_noticed(tmp_path: Path) -> None:
@@ -33,7 +33,9 @@ def test_stale_table_is_noticed(tmp_path: Path) -> None:
     stale.write_text(read("README.md").replace("| `densenet121` |", "| `densenet169` |"))
     before = stale.read_text()
 
-    done = subprocess.run([sys.executable, "-m", "cxrzoo.cards", "--check", str(stale)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cxrzoo.documents", "--check", str(stale)], capture_output=True, text=True
+    )
 
     assert (1, before) == (done.returncode, stale.read_text())
     assert "README.md is stale. Run `make docs`." in done.stderr
@@ -42,7 +44,7 @@ def test_stale_table_is_noticed(tmp_path: Path) -> None:
 def test_lost_marker_is_an_error() -> None:
     """A table without its end marker is an error, not a document cut short."""
     with pytest.raises(RecordError, match="Put the end marker back"):
-        cards.refresh("<!-- made from hub/: models -->\nrest of the document")
+        documents.refresh("<!-- made from hub/: models -->\nrest of the document")
 
 
 def test_every_model_is_in_the_tables() -> None:
