@@ -1,5 +1,6 @@
 """The inert tree that a checkpoint becomes: its limits, its description, and the state_dict inside it."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
@@ -103,7 +104,9 @@ def describe_root(root: object) -> list[str]:
     """Return a few short lines on what lies at the top level; long texts are told by their length only."""
     if type(root) is not dict:
         return [_summary(root)]
-    lines = [f"{_shown(key, _MAX_SHOWN_KEY)}: {_summary(value)}" for key, value in _first(root.items(), _MAX_LINES)]
+    lines = [
+        f"{_shown(key, _MAX_SHOWN_KEY)}: {_summary(value)}" for key, value in itertools.islice(root.items(), _MAX_LINES)
+    ]
     return [*lines, f"… and {len(root) - _MAX_LINES} more"] if len(root) > _MAX_LINES else lines
 
 
@@ -202,7 +205,3 @@ def _children(value: object) -> Iterable[Any]:
         case Opaque(state=dict() | list() | tuple() as state):
             return (state,)
     return ()
-
-
-def _first(items: Iterable[Any], count: int) -> list[Any]:
-    return [item for _, item in zip(range(count), items, strict=False)]

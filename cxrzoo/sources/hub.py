@@ -21,14 +21,12 @@ def fetch_from_hub(
     filename: str,
     *,
     revision: str,
-    cache_dir: Path | None = None,
     cached_only: bool = False,
     deadline: float = 7200.0,
 ) -> Path:
     """Return where the Hub's cache has a file, which is downloaded first if need be. Its digest is unchecked.
 
     Args:
-        cache_dir: Another place for the Hub's cache.
         cached_only: Look in the cache, and nowhere else.
         deadline: Seconds after which to give up; the client itself has no such limit.
 
@@ -46,9 +44,7 @@ def fetch_from_hub(
         try:
             from huggingface_hub import hf_hub_download
 
-            found = hf_hub_download(
-                repo_id, filename, revision=revision, cache_dir=cache_dir, local_files_only=cached_only or is_offline()
-            )
+            found = hf_hub_download(repo_id, filename, revision=revision, local_files_only=cached_only or is_offline())
             results.append(found)
         except Exception as error:  # noqa: BLE001  its exceptions change with its HTTP library
             errors.append(error)
