@@ -15,8 +15,6 @@ CARD = "README.md"
 _ORIGINS = {
     "manifest": "These constants are part of the weights: other ones give other embeddings.",
     "stated": "These constants were stated by whoever converted the checkpoint. Other ones give other embeddings.",
-    "assumed": "**Nobody stated how images were prepared in training: this is what the recipe assumes.** Check it "
-    "before use; `cxrzoo convert --preprocessing` states another.",
 }
 
 
@@ -105,19 +103,22 @@ def _render_provenance(folder: Folder) -> str:
 def _render_proof(folder: Folder) -> str:
     record = folder.record
     dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
+    computed = "".join(f" {count} tensors are made by `{name}`." for name, count in record.coverage.computed.items())
     lines = [
         f"- Every key of the checkpoint is accounted for by recipe `{record.coverage.recipe}`: "
-        f"{record.coverage.kept} kept{dropped}.",
+        f"{record.coverage.kept} kept{dropped}.{computed}",
         f"- The weights load strictly into timm's `{folder.architecture}`, and all are finite.",
     ]
     parity = record.parity
     if parity is None:
-        lines.append("- Parity was not measured: the recipe names no reference network for this architecture.")
+        lines.append("- Parity was not measured at this conversion: no reference network for it was at hand.")
     else:
         lines.append(
             f"- Pooled features of {parity.reference} and of this backbone differ by at most {parity.max_difference:g} "
             f"at {parity.input_size[-1]} px (allowed: {parity.tolerance:g}; largest feature: {parity.scale:.3g})."
         )
+    fingerprint = record.fingerprint
+    lines.append(f"- Fingerprint, the embedding of a synthetic radiograph rounded: `{fingerprint.digest}`.")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cxrzoo import __version__
 from cxrzoo.errors import CxrZooError
-from cxrzoo.manifest import Manifest, first_sentence
+from cxrzoo.manifest import Manifest, Preprocessing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,16 +34,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_list(arguments: argparse.Namespace) -> None:
-    """Names of the models, with architecture and a line on each."""
+    """The models: architecture, method, input, licence of the weights as stated, and where the file is."""
     from cxrzoo.registry import describe, list_models
 
-    names = list_models(arguments.pattern)
-    width = max(map(len, names), default=0)
-    for name in names:
-        manifest = describe(name)
-        print(f"{name:{width}}  {manifest.architecture:16}  {first_sentence(manifest.summary)}")
-    if not names:
+    rows = [("name", "architecture", "method", "input", "mean / std", "licence", "file"), *(
+        _row(describe(name)) for name in list_models(arguments.pattern)
+    )]  # fmt: skip
+    if len(rows) == 1:
         raise CxrZooError(f"no model matches {arguments.pattern!r}. `cxrzoo list` without a pattern shows all.")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\n`cxrzoo describe NAME` says everything that is known of one, and what is not.")
+
+
+def _row(manifest: Manifest) -> tuple[str, ...]:
+    preprocessing = manifest.preprocessing.get(manifest.default_variant)
+    return (
+        manifest.name,
+        manifest.architecture or "unknown",
+        manifest.method,
+        "×".join(map(str, preprocessing.input_size)) if preprocessing else "unknown",
+        f"{preprocessing.mean[0]:.4g} / {preprocessing.std[0]:.4g}" if preprocessing else "unknown",
+        (manifest.licence.weights or "not stated") + (", may be re-hosted" if manifest.licence.rehost else ""),
+        manifest.hosted,
+    )
 
 
 def run_describe(arguments: argparse.Namespace) -> None:
@@ -54,6 +69,8 @@ def run_describe(arguments: argparse.Namespace) -> None:
     print(f"{manifest.name}\n  {manifest.summary}")
     for title, value in _facts(manifest).items():
         print(f"{title:18} {value}")
+    for fact, text in manifest.unknown.items():
+        print(f"{'unknown':18} {fact}: {text}")
     for name, variant in manifest.preprocessing.items():
         mark = " (default)" if name == manifest.default_variant else ""
         print(f"{'preprocessing':18} {name}{mark}, digest {variant.digest[:16]}")
@@ -70,9 +87,9 @@ def run_describe(arguments: argparse.Namespace) -> None:
 def _facts(manifest: Manifest) -> dict[str, object]:
     licence, source = manifest.licence, manifest.source
     return {
-        "architecture": manifest.architecture,
+        "architecture": manifest.architecture or "unknown",
         "method": manifest.method,
-        "recipe": manifest.recipe,
+        "recipe": manifest.recipe or "unknown",
         "training data": "; ".join(manifest.training_data) or "not stated",
         "intended use": manifest.intended_use,
         "paper": manifest.paper,
@@ -88,9 +105,9 @@ def _facts(manifest: Manifest) -> dict[str, object]:
 
 
 def run_inspect(arguments: argparse.Namespace) -> None:
-    """What kind of file a checkpoint is, its keys by prefix, and which recipe fits and why."""
+    """What kind of file a checkpoint is, its keys by prefix, and which recipe and architecture it is of, and why."""
     from cxrzoo.checkpoint import Tensor, describe_root, list_mappings, open_checkpoint
-    from cxrzoo.matching import fit_all, group_keys
+    from cxrzoo.matching import choose_fit, group_keys
 
     with open_checkpoint(arguments.checkpoint) as checkpoint:
         print(f"{arguments.checkpoint.name}: {checkpoint.kind}, {checkpoint.size:,} bytes, sha256 {checkpoint.sha256}")
@@ -103,14 +120,20 @@ def run_inspect(arguments: argparse.Namespace) -> None:
             print(f"{len(keys)} tensors {f'in {path}' if path else 'at the top level'}, by prefix:")
             for prefix, count in group_keys(map(str, keys)).items():
                 print(f"  {count:5}  {prefix}")
-        fits = sorted(fit_all(checkpoint.root), key=lambda fit: len(fit.unmatched))
-    for fit in fits:
-        print(f"recipe {fit.recipe.name}: {fit.explain()}")
-    best = fits[0]
-    if best.complete:
-        likely = [a.name for a in best.recipe.last.architectures if a.kept == len(best.kept)]
-        several = f"as many as {' or '.join(likely)} has" if likely else "and no architecture it knows has so many"
-        print(f"{len(best.kept)} tensors are kept, {several}")
+        fit = choose_fit(checkpoint.root, arguments.recipe)
+        print(f"recipe {fit.recipe.name} {fit.explain()}")
+        print(f"  {fit.recipe.summary}", flush=True)
+        tensors, computed = fit.outputs()
+        for operation, count in computed.items():
+            print(f"  {count} tensors are made by `{operation}`")
+
+        from cxrzoo.architectures import match_architecture  # late: it waits for timm
+
+        shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+        network = match_architecture(shapes, fit.route.architectures, None)
+    args = "".join(f", {name} = {value}" for name, value in network.model_args.items())
+    print(f"architecture {network.architecture}{args}: all {len(shapes)} tensors have its names and shapes")
+    print(f"  embeddings of {network.num_features} numbers, pooling {network.global_pool!r}")
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
@@ -123,25 +146,50 @@ def run_convert(arguments: argparse.Namespace) -> None:
         recipe=arguments.recipe,
         architecture=arguments.architecture,
         model=arguments.model,
-        preprocessing=arguments.preprocessing,
+        preprocessing=_preprocessing(arguments),
     )
     record = conversion.record
     dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
     print(f"recipe        {record.coverage.recipe}: {record.coverage.kept} keys kept{dropped}, none unaccounted for")
+    for operation, count in record.coverage.computed.items():
+        print(f"computed      {count} tensors by `{operation}`")
     print(f"architecture  {conversion.architecture}, loaded strictly")
     if record.parity is None:
         print("parity        not measured: the recipe names no reference network for this architecture")
     else:
         print(f"parity        {record.parity.max_difference:g} from {record.parity.reference}, pooled features")
-    said = {
-        "manifest": f"as hub/{record.model}.toml says",
-        "stated": "as stated",
-        "assumed": "assumed by the recipe; --preprocessing states another",
-    }
+    print(f"fingerprint   {record.fingerprint.digest}")
+    said = {"manifest": f"as hub/{record.model}.toml says", "stated": "as stated"}
     print(f"preprocessing {record.default_variant!r}, {said[record.preprocessing_origin]}")
     print(f"checkpoint    sha256 {record.source_sha256}, {record.source_size} bytes")
     print(f"weights       sha256 {record.weights.sha256}, {record.weights.size} bytes")
     print(f'\n{conversion.folder} is ready: cxrzoo.load("{_as_path(conversion.folder)}")')
+
+
+def _preprocessing(arguments: argparse.Namespace) -> str | Preprocessing | None:
+    """Return what the options state; size, mean and std belong together."""
+    given = {name: getattr(arguments, name) for name in ("size", "mean", "std")}
+    stated = [name for name, value in given.items() if value is not None]
+    if arguments.preprocess_from is not None and stated:
+        raise CxrZooError(f"found --preprocess-from and --{stated[0]}, expected one or the other.")
+    if not stated:
+        return arguments.preprocess_from  # type: ignore[no-any-return]
+    if len(stated) < 3:
+        missing = ", ".join(f"--{name}" for name in given if name not in stated)
+        raise CxrZooError(f"--{stated[0]} is given without {missing}. Size, mean and std belong together: state all.")
+    return Preprocessing(
+        input_size=(len(arguments.mean), arguments.size, arguments.size),
+        mean=arguments.mean,
+        std=arguments.std,
+        interpolation=arguments.interpolation,
+        crop_pct=arguments.crop_pct,
+        crop_mode=arguments.crop_mode,
+        source="stated at the conversion",
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def _as_path(folder: Path) -> str:
@@ -216,16 +264,30 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model")
     command = add("inspect", run_inspect)
     command.add_argument("checkpoint", type=Path)
+    command.add_argument("--recipe", help="take this one, instead of the one that fits")
     command = add("convert", run_convert)
     command.add_argument("checkpoint", type=Path)
     command.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write; it must not exist yet"
     )
-    command.add_argument("--recipe", help="name of a file in conversion/; found from the keys if left out")
-    command.add_argument("--architecture", help="timm's name; found from names and shapes if left out")
-    command.add_argument("--model", help="the model of the zoo that this checkpoint is")
     command.add_argument(
-        "--preprocessing", metavar="NAME[:VARIANT]", help="a model whose preprocessing these weights share"
+        "--recipe", help="name in conversion/, or path of a TOML of your own; found from the keys if left out"
+    )
+    command.add_argument("--architecture", help="timm's name; found from names and shapes if left out")
+    command.add_argument("--model", help="the model of the zoo that this checkpoint is, which says all that follows")
+    how = command.add_argument_group("preprocessing", "how images were prepared when the weights were trained")
+    how.add_argument("--preprocess-from", metavar="NAME[:VARIANT]", help="a model of the zoo that was trained alike")
+    how.add_argument("--size", type=int, metavar="PIXELS", help="height and width of the input")
+    how.add_argument(
+        "--mean", type=_numbers, metavar="M[,M,M]", help="for pixels in [0, 1]; one for all channels, or one for each"
+    )
+    how.add_argument("--std", type=_numbers, metavar="S[,S,S]")
+    how.add_argument("--interpolation", choices=("bilinear", "bicubic"), default="bilinear")
+    how.add_argument(
+        "--crop-pct", type=float, default=1.0, metavar="SHARE", help="of the resized image that the crop keeps"
+    )
+    how.add_argument(
+        "--crop-mode", choices=("center", "squash"), default="center", help="resize the shorter side or both"
     )
     command = add("verify", run_verify)
     command.add_argument("folder", type=Path)

@@ -12,9 +12,9 @@ from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import Fit, choose_fit
 from cxrzoo.parity import Claim, Proof, prove, prove_in_child
 from cxrzoo.recipe import Placement
-from cxrzoo.registry import describe
+from cxrzoo.registry import describe, list_models
 from cxrzoo.sources import sha256_of
-from cxrzoo.weights import write_weights
+from cxrzoo.weights import read_shapes, write_weights
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def convert_into(
 
     Args:
         manifest: The model this checkpoint is, with the facts that go into the record.
-        variants: Preprocessing by name, the default first; by default the manifest's, else what the recipe assumes.
+        variants: Preprocessing by name, the default first; by default the manifest's.
         fetched: The checkpoint was just taken from where the manifest says.
         isolated: Prove in a child process, which keeps the networks out of this one's memory.
 
@@ -63,27 +63,29 @@ def convert_into(
     """
     weights = folder / WEIGHTS
     with open_checkpoint(checkpoint) as opened:
+        manifest = manifest or _recognise(opened)
         if manifest is not None:
-            if architecture not in (None, manifest.architecture):
+            if architecture not in (None, manifest.architecture or architecture):
                 raise ConversionError(
                     f"{manifest.name!r} is a {manifest.architecture}, not a {architecture}. Leave out either the model "
                     "or the architecture."
                 )
             _insist_on_source(opened, manifest)
-        fit = choose_fit(opened.root, recipe or (manifest.recipe if manifest else None))
-        health = Health()
-        write_weights(weights, fit.kept, health.check)
-        health.conclude()
-        origin: PreprocessingOrigin = "stated" if variants else "manifest" if manifest else "assumed"
+        fit = choose_fit(opened.root, recipe or (manifest.recipe if manifest else None) or None)
+        origin: PreprocessingOrigin = "stated" if variants else "manifest"
         variants = variants or _variants(fit, manifest)
+        preprocessing = next(iter(variants.values()))
+        tensors, computed = fit.outputs(max(preprocessing.input_size[1:]))
+        health = Health()
+        write_weights(weights, tensors, health.check)
+        health.conclude()
         source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
-    preprocessing = next(iter(variants.values()))
     claim = Claim(
         checkpoint=str(checkpoint),
         weights=str(weights),
-        recipe=fit.recipe.name,
-        architecture=architecture or (manifest.architecture if manifest else None),
-        size=max(preprocessing.input_size[1:]),
+        recipe=recipe or fit.recipe.name,
+        architecture=architecture or (manifest.architecture if manifest else None) or None,
+        preprocessing=preprocessing,
     )
     try:
         proof = (prove_in_child if isolated else prove)(claim)
@@ -93,7 +95,8 @@ def convert_into(
         raise ArchitectureError(
             f"this is not the checkpoint that {manifest.name!r} names, which is a {manifest.architecture}: {error}"
         ) from error
-    record = _record(fit, proof, manifest, variants, source, weights, origin)
+    coverage = Coverage(fit.recipe.name, fit.recipe.digest, len(fit.kept), fit.dropped, computed)
+    record = _record(fit, proof, manifest, variants, source, weights, origin, coverage)
     config = build_config(proof.network, record)
     (folder / CONFIG).write_text(render_config(config), encoding="utf-8")
     record = replace(record, digest=config["cxrzoo"]["digest"])
@@ -129,17 +132,26 @@ def _insist_on_source(opened: Checkpoint, manifest: Manifest) -> None:
         )
 
 
+def _recognise(opened: Checkpoint) -> Manifest | None:
+    """Return the model of the zoo that this very file is, where its digest is known."""
+    manifests = map(describe, list_models())
+    return next((m for m in manifests if m.source.size == opened.size and m.source.sha256 == opened.sha256), None)
+
+
 def _variants(fit: Fit, manifest: Manifest | None) -> dict[str, Preprocessing]:
-    if manifest is None:
-        assumed = fit.recipe.assumes or fit.recipe.last.assumes
-        if assumed is None:
-            raise ConversionError(
-                f"nothing says how images must be prepared for these weights, and recipe {fit.recipe.name!r} assumes "
-                "nothing. Pass --preprocessing with the name of a model of the zoo whose preprocessing it shares."
-            )
-        manifest = describe(assumed)
-    default = manifest.default_variant
-    return {default: manifest.preprocessing[default]} | manifest.preprocessing
+    if manifest is not None and manifest.preprocessing:
+        default = manifest.default_variant
+        return {default: manifest.preprocessing[default]} | manifest.preprocessing
+    whose = f"hub/{manifest.name}.toml does not know" if manifest else "nothing says"
+    same = [name for name in list_models() if describe(name).recipe == fit.recipe.name and describe(name).preprocessing]
+    example = same[0] if same else "moco-cxr-resnet18"
+    raise ConversionError(
+        f"{whose} how images were prepared for these weights (recipe {fit.recipe.name!r}). That is part of them: a "
+        "network that gets other sizes, means and deviations than in its training gives other, worse embeddings. Look "
+        "them up in its code or paper, then state them, for pixels in [0, 1]: --size 224 --mean 0.485,0.456,0.406 "
+        "--std 0.229,0.224,0.225. Or take those of a model of the zoo that was trained alike: --preprocess-from "
+        f"{example}. If the file is a released one that `cxrzoo list` shows, --model NAME says all of it."
+    )
 
 
 def _record(
@@ -150,10 +162,10 @@ def _record(
     source: _Checked,
     weights: Path,
     origin: PreprocessingOrigin,
+    coverage: Coverage,
 ) -> FolderRecord:
     default = next(iter(variants))
     variants = _for_channels(variants, default, proof.network.in_chans)
-    kept = fit.kept
     return FolderRecord(
         schema=SCHEMA,
         model=manifest.name if manifest else f"{fit.recipe.name}-{proof.network.architecture}",
@@ -164,13 +176,14 @@ def _record(
         source_size=source.size,
         source_proof=source.proof,
         licence=manifest.licence if manifest else Licence(),
-        weights=WeightsFile(sha256_of(weights), weights.stat().st_size, len(kept)),
+        weights=WeightsFile(sha256_of(weights), weights.stat().st_size, len(read_shapes(weights))),
         default_variant=default,
         preprocessing=variants,
         preprocessing_sha256=variants[default].digest,
         preprocessing_origin=origin,
-        coverage=Coverage(fit.recipe.name, fit.recipe.digest, len(kept), fit.dropped),
+        coverage=coverage,
         parity=proof.parity,
+        fingerprint=proof.fingerprint,
         paper=manifest.paper if manifest else "",
         repository=manifest.repository if manifest else "",
         intended_use=manifest.intended_use if manifest else "",

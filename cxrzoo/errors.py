@@ -13,6 +13,7 @@
     ├── FolderError             a model folder lacks something or contradicts itself  (also a ValueError)
     ├── DigestError             bytes that are not the promised ones
     ├── SourceError             no place could give the weights         (also an OSError)
+    │   ├── IncompleteError         the zoo lists the model, but not all that loading it takes is known
     │   ├── OfflineError            the network would be needed, and is switched off
     │   └── DownloadError           the network gave no usable answer
     ├── DiskError               a file could not be written             (also an OSError)
@@ -77,6 +78,10 @@ class DigestError(CxrZooError):
 
 class SourceError(CxrZooError, OSError):
     """None of the places a model may come from could give it."""
+
+
+class IncompleteError(SourceError):
+    """The zoo lists the model, but its authors left open something that loading it by name takes."""
 
 
 class OfflineError(SourceError):

@@ -1,15 +1,15 @@
 """What is recorded of a conversion: the facts of the network, the coverage of the keys, the parity, the digests."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from cxrzoo.manifest import Licence, Preprocessing, Source
 
 #: How a checkpoint is known to be the one its source names: by its digest, fetched from there, or by somebody's word.
 SourceProof = Literal["digest", "fetched", "stated"]
 
-#: Who says how images are prepared: the model's manifest, whoever converted it, or nobody but the recipe's guess.
-PreprocessingOrigin = Literal["manifest", "stated", "assumed"]
+#: Who says how images are prepared: the model's manifest, or whoever converted it.
+PreprocessingOrigin = Literal["manifest", "stated"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,17 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Network:
-    """What timm says of an architecture once it is built: the facts that config.json repeats."""
+    """What timm says of an architecture once it is built: the facts that config.json repeats.
+
+    `model_args` are timm's arguments where they are other than the architecture's own.
+    """
 
     architecture: str
+    model_args: dict[str, Any]
     in_chans: int
     num_features: int
     global_pool: str
+    fixed_input_size: bool
     first_conv: str
     classifier: str
     pool_size: tuple[int, int] | None
@@ -50,12 +55,31 @@ class Parity:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What became of every key of the checkpoint: how many were kept, and how many dropped for each reason."""
+    """What became of every key of the checkpoint: how many were kept, and how many dropped for each reason.
+
+    `computed` says how many tensors of the backbone each operation made out of those that were kept.
+    """
 
     recipe: str
     recipe_sha256: str
     kept: int
     dropped: dict[str, int]
+    computed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The embedding of a synthetic radiograph, as a digest that survives other hardware.
+
+    Embedding is a list of numbers that differ in their last digits from machine to machine. Here a few weighted sums
+    of them are rounded to a grid that is shifted by `offset`, so that none lies near the edge of its cell: nearer than
+    `margin`, in units of the grid, where each sum has the length of the whole embedding for its unit.
+    """
+
+    phantom: str
+    offset: float
+    margin: float
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +102,7 @@ class FolderRecord:
     preprocessing_origin: PreprocessingOrigin
     coverage: Coverage
     parity: Parity | None
+    fingerprint: Fingerprint
     paper: str = ""
     repository: str = ""
     intended_use: str = ""

@@ -16,7 +16,18 @@ from cxrzoo.records import decode, digest
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-SCHEMA = 1
+SCHEMA = 2
+
+#: Arguments of timm that a config.json may pass on: some others open files or take classes.
+# fmt: off
+_ARGS = {
+    "in_chans", "img_size", "patch_size", "num_heads", "embed_dim", "depth", "mlp_ratio", "init_values", "global_pool",
+    "fc_norm", "pre_norm", "final_norm", "qkv_bias", "qkv_fused", "scale_mlp", "scale_attn_inner", "swiglu_mlp",
+    "swiglu_align_to", "use_rot_pos_emb", "use_abs_pos_emb", "use_post_norm", "use_fc_norm", "attn_type", "reg_tokens",
+    "num_reg_tokens", "no_embed_class", "class_token", "ref_feat_shape", "window_size", "layers", "channels",
+    "strict_img_size", "dynamic_img_size", "norm_eps", "act_layer", "norm_layer",
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class _Config:
     global_pool: str
     pretrained_cfg: TimmFields
     cxrzoo: FolderRecord
-    model_args: dict[str, int] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,8 +92,8 @@ def build_config(network: Network, record: FolderRecord) -> dict[str, Any]:
         "pretrained_cfg": timm_fields(network, record),
         "cxrzoo": asdict(record),
     }
-    if network.in_chans != 3:
-        config["model_args"] = {"in_chans": network.in_chans}
+    if network.model_args:
+        config["model_args"] = network.model_args
     config = json.loads(json.dumps(config))  # tuples become lists, as they will be when it is read
     config["cxrzoo"]["digest"] = _own_digest(config)
     return config
@@ -94,7 +105,7 @@ def timm_fields(network: Network, record: FolderRecord) -> dict[str, Any]:
     fields = TimmFields(
         num_classes=0,
         input_size=preprocessing.input_size,
-        fixed_input_size=False,
+        fixed_input_size=network.fixed_input_size,
         interpolation=preprocessing.interpolation,
         crop_pct=preprocessing.crop_pct,
         crop_mode=preprocessing.crop_mode,
@@ -167,8 +178,13 @@ def parse_config(path: Path, content: bytes) -> Folder:
     if parsed.cxrzoo.default_variant not in parsed.cxrzoo.preprocessing:
         raise FolderError(f"{where}: no preprocessing variant is named {parsed.cxrzoo.default_variant!r}.")
     # these reach timm as arguments, some of which (checkpoint_path) open files
-    if parsed.model_args not in ({}, {"in_chans": 1}, {"in_chans": 3}):
-        raise FolderError(f"{where}: found model_args {parsed.model_args}, expected none, or in_chans 1 or 3.")
+    for name, value in parsed.model_args.items():
+        values = value if isinstance(value, list) else [value]
+        if name not in _ARGS or not all(isinstance(item, bool | int | float | str) for item in values):
+            raise FolderError(
+                f"{where}: found {name} = {value!r} among model_args, expected plain values of "
+                f"{', '.join(sorted(_ARGS))}."
+            )
     return Folder(
         path=path,
         architecture=parsed.architecture,

@@ -1,9 +1,9 @@
 """Weights that were never trained, or went wrong in training, are no backbone."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxrzoo.errors import UntrainedError
+from cxrzoo.numbers import as_floats
 
 
 class Health:
@@ -21,7 +21,7 @@ class Health:
         """
         if "F" not in dtype:
             return
-        values = _as_floats(dtype, data)
+        values = as_floats(dtype, data)
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise UntrainedError(
@@ -44,9 +44,3 @@ class Health:
                 f"all {self._statistics} BatchNorm statistics are at their start (mean 0, variance 1): this network "
                 "never saw an image. Take a checkpoint written after training."
             )
-
-
-def _as_floats(dtype: str, data: bytes | bytearray) -> NDArray[np.floating]:
-    if dtype == "BF16":  # numpy has no bfloat16: it is the upper half of a float32
-        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
-    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])

@@ -20,6 +20,7 @@ from cxrzoo.errors import (
     DigestError,
     DownloadError,
     FolderError,
+    IncompleteError,
 )
 from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, Folder, parse_config, read_folder
 from cxrzoo.manifest import Manifest
@@ -71,12 +72,32 @@ def locate(name: str | os.PathLike[str], cache: Cache) -> Location:
         return Location(cached, "cache", manifest)
     if manifest.hub is not None:
         return Location(_fetch_folder(manifest.hub.repo_id, manifest.hub.revision), "hub", manifest)
+    _insist_on_facts(manifest)
     with cache.lock(key):
         # another process may have finished while this one waited
         if cached.is_dir():
             return Location(cached, "cache", manifest)
         _convert_authors(manifest, cache)
     return Location(cached, "authors", manifest)
+
+
+def _insist_on_facts(manifest: Manifest) -> None:
+    """Refuse a model that can't be made from what is known of it, and say what is missing and what to do."""
+    gaps = [f"its {fact} is unknown: {text}" for fact, text in manifest.unknown.items()]
+    if manifest.source.page is not None:
+        gaps.insert(0, f"its file has no address that a program can fetch; find it at {manifest.source.page}")
+    if not gaps:
+        return
+    command = f"cxrzoo convert FILE --model {manifest.name} --out DIR"
+    if not manifest.preprocessing:
+        command += " --size … --mean … --std …"
+    if not manifest.architecture:
+        command += " --architecture …"
+    raise IncompleteError(
+        f"{manifest.name} can't be loaded by its name:\n"
+        + "\n".join(f"  {gap}" for gap in gaps)
+        + f"\nFetch the file by hand, run `{command}`, then load the folder by its path."
+    )
 
 
 def cache_key(manifest: Manifest) -> str:

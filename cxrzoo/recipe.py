@@ -2,9 +2,10 @@
 
 import functools
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cxrzoo._paths import RECIPES
 from cxrzoo.errors import RecordError
@@ -27,10 +28,7 @@ class Rule:
     def __post_init__(self) -> None:
         if (self.rename is None) == (self.drop is None):
             raise RecordError(f"rule {self.match!r}: give either rename or drop.")
-        try:
-            groups = re.compile(self.match).groupindex
-        except re.error as error:
-            raise RecordError(f"rule {self.match!r} is not a regular expression: {error}.") from error
+        groups = _compile(self.match, "rule").groupindex
         unknown = set(self.words) | set(re.findall(r"\{(\w*)\}", self.rename or ""))
         if not unknown <= set(groups):
             raise RecordError(f"rule {self.match!r}: no group is named {', '.join(sorted(unknown - set(groups)))}.")
@@ -49,14 +47,70 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """One timm architecture a recipe can fill, with the number of tensors it must keep.
+class Sign:
+    """A tensor by which a family of checkpoints is told: its key, and its shape as text such as "64,3,7,7".
 
-    `upstream` and `classifier` are the reference network's own name and that of its last layer.
+    Both are regular expressions for the whole of it.
+    """
+
+    match: str
+    shape: str = ".*"
+
+    def __post_init__(self) -> None:
+        for pattern in (self.match, self.shape):
+            _compile(pattern, "sign")
+
+    def fits(self, key: str, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor is such a one."""
+        return bool(re.fullmatch(self.match, key) and re.fullmatch(self.shape, ",".join(map(str, shape))))
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Tensors of the backbone that are computed from others: `apply` names an operation of operations.py.
+
+    `inputs` and `output` are names as the rules give them; `{block}` stands for any text without a dot. Inputs are
+    used up, those `beside` are only looked at.
+    """
+
+    output: str
+    apply: str
+    inputs: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    arguments: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise RecordError(f"compute {self.output!r}: inputs is empty, expected one name or more.")
+        known = set(re.findall(r"\{(\w+)\}", self.inputs[0]))
+        used = set(re.findall(r"\{(\w+)\}", " ".join((self.output, *self.inputs, *self.beside))))
+        if not used <= known:
+            raise RecordError(
+                f"compute {self.output!r}: {', '.join(sorted(used - known))} does not stand in its first input."
+            )
+
+    def find(self, names: Iterable[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Yield output, inputs and what lies beside for each time that this applies: for each match of input one."""
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", re.escape(self.inputs[0]))
+        for name in names:
+            found = re.fullmatch(pattern, name)
+            if found:
+                parts = found.groupdict()
+                inputs, beside = ([text.format_map(parts) for text in texts] for texts in (self.inputs, self.beside))
+                yield self.output.format_map(parts), inputs, beside
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One timm architecture a recipe can fill, with the number of tensors it has.
+
+    `args` go to timm where they are other than its defaults and can't be told from shapes. `upstream` and `classifier`
+    are the reference network's own name and that of its last layer.
     """
 
     name: str
-    kept: int
+    kept: int = 0
+    args: dict[str, Any] = field(default_factory=dict)
     upstream: str = ""
     classifier: str = ""
 
@@ -80,39 +134,77 @@ class Recipe:
 
     name: str
     summary: str
-    rule: tuple[Rule, ...]
-    examples: dict[str, str]
+    rule: tuple[Rule, ...] = ()
+    examples: dict[str, str] = field(default_factory=dict)
     method: str = ""
     unwrap: tuple[str, ...] = ()
-    then: str | None = None
-    assumes: str | None = None
+    then: tuple[str, ...] = ()
+    requires: tuple[Sign, ...] = ()
+    refuses: str | None = None
+    general: bool = False
+    compute: tuple[Compute, ...] = ()
     reference: Literal["torchvision"] | None = None
     architectures: tuple[Architecture, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.refuses is not None and not self.requires:
+            raise RecordError("refuses: expected `requires` beside it, which says what is refused.")
+        if self.compute and self.then:
+            raise RecordError("compute: expected in the recipe at the end of a chain, which has no `then`.")
+
     def place(self, key: str) -> Placement | None:
-        """Return what becomes of `key`: the first rule that matches all of it decides, None if none does."""
-        for rule in self.rule:
-            name = rule.apply(key)
-            if name is None:
-                continue
-            if rule.drop is not None:
-                return Placement(key, key, None, rule.drop)
-            if self.then is None:
-                return Placement(key, key, name, None)
-            inner = load_recipe(self.then).place(name)
-            return inner and Placement(key, inner.upstream, inner.target, inner.reason)
-        return None
+        """Return what becomes of `key` by the first route that knows it, None if none does."""
+        return next(filter(None, (route.place(key) for route in self.routes)), None)
 
     @property
-    def last(self) -> "Recipe":
-        """The recipe at the end of the chain of `then`: it names architectures and the reference network."""
-        return self if self.then is None else load_recipe(self.then).last
+    def routes(self) -> list["Route"]:
+        """All ways through `then`, each ending in a recipe that has none."""
+        if not self.then:
+            return [Route((self,))]
+        return [Route((self, *rest.recipes)) for name in self.then for rest in load_recipe(name).routes]
 
     @property
     def digest(self) -> str:
-        """The sha256 over `unwrap` and the rules of the whole chain: equal digests give equal backbones."""
-        rules = [[rule.match, rule.rename, rule.drop, rule.words] for rule in self.rule]
-        return digest([list(self.unwrap), rules, self.then and load_recipe(self.then).digest])
+        """The sha256 over all that decides about the backbone, of this recipe and of those it goes on in."""
+        own = {name: value for name, value in asdict(self).items() if name not in _TEXTS}
+        return digest([own, [load_recipe(name).digest for name in self.then]])
+
+
+#: Fields of a recipe that say something, and change nothing of what comes out.
+_TEXTS = ("name", "summary", "examples", "method", "reference")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A recipe and those it goes on in: wrapping is stripped by the first, names are mapped by the last."""
+
+    recipes: tuple[Recipe, ...]
+
+    @property
+    def last(self) -> Recipe:
+        """The recipe that knows the network's own names."""
+        return self.recipes[-1]
+
+    @property
+    def architectures(self) -> tuple[Architecture, ...]:
+        """The networks this route can fill: the outermost recipe that names some knows best."""
+        return next((recipe.architectures for recipe in self.recipes if recipe.architectures), ())
+
+    def place(self, key: str) -> Placement | None:
+        """Return what becomes of `key`: in each recipe the first rule that matches all of it decides."""
+        name = upstream = key
+        for recipe in self.recipes:
+            upstream = name
+            for rule in recipe.rule:
+                found = rule.apply(name)
+                if found is not None:
+                    break
+            else:
+                return None
+            if rule.drop is not None:
+                return Placement(key, upstream, None, rule.drop)
+            name = found
+        return Placement(key, upstream, name, None)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -131,11 +223,26 @@ def list_recipes() -> list[str]:
 
 @functools.cache
 def load_recipe(name: str) -> Recipe:
-    """Return the recipe `name`.
+    """Return the recipe of conversion/ with this name, or the one in a TOML file of one's own.
+
+    Args:
+        name: A name of `list_recipes()`, or a path that ends in .toml.
 
     Raises:
-        RecordError: There is no such recipe.
+        RecordError: No recipe has this name, or its file is malformed.
     """
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise RecordError(f"{path} is no file. Give the path of a recipe, or the name of one in conversion/.")
+        return read_recipe(path)
     if name not in list_recipes():
         raise RecordError(f"no recipe is named {name!r}. Known recipes: {', '.join(list_recipes())}.")
     return read_recipe(RECIPES / f"{name}.toml")
+
+
+def _compile(pattern: str, what: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise RecordError(f"{what} {pattern!r} is not a regular expression: {error}.") from error

@@ -8,30 +8,19 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from cxrzoo.checkpoint import ITEM_SIZES, Entry, read_safetensors_header
 from cxrzoo.errors import DigestError, FolderError
+from cxrzoo.operations import Readable
 
 if TYPE_CHECKING:
     import torch
 
 #: dtype, in the words of safetensors, and shape of each tensor by name
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
-
-
-class Readable(Protocol):
-    """A tensor that is not in memory yet."""
-
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def nbytes(self) -> int: ...
-    def read(self) -> bytes | bytearray: ...
 
 
 def write_weights(

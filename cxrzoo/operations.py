@@ -1,0 +1,195 @@
+"""Arithmetic on tensors that a recipe can name: each makes one tensor of the backbone out of some of a checkpoint.
+
+Nothing is read until the result is written, so that a conversion never holds more than one tensor and its inputs.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from cxrzoo.errors import ConversionError, RecordError
+from cxrzoo.numbers import as_bytes, as_floats
+from cxrzoo.recipe import Compute
+
+
+class Readable(Protocol):
+    """A tensor that is not in memory yet."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def read(self) -> bytes | bytearray: ...
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A tensor that is computed when it is read."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    read: Callable[[], bytes]
+
+
+def compute_all(
+    computes: Sequence[Compute], tensors: Mapping[str, Readable], size: int | None
+) -> tuple[dict[str, Readable], dict[str, int]]:
+    """Return the tensors after all computations, and how many each operation made.
+
+    Args:
+        tensors: The tensors by the names that the rules gave them.
+        size: Height and width of the network's input in pixels, None where it is not known.
+
+    Raises:
+        ConversionError: An input is missing, or two tensors would get one name.
+        RecordError: No operation has such a name.
+    """
+    made: dict[str, Readable] = {}
+    used: set[str] = set()
+    counts: dict[str, int] = {}
+    for compute in computes:
+        if compute.apply not in OPERATIONS:
+            raise RecordError(f"no operation is named {compute.apply!r}. Known: {', '.join(sorted(OPERATIONS))}.")
+        for output, inputs, beside in compute.find(tensors):
+            missing = [name for name in (*inputs, *beside) if name not in tensors]
+            if missing:
+                raise ConversionError(
+                    f"{output!r} is to be computed from {', '.join(map(repr, inputs))}, but the checkpoint has no "
+                    f"{missing[0]!r}. Is the file whole?"
+                )
+            if output in made:
+                raise ConversionError(f"two computations of the recipe make {output!r}. Remove one of them.")
+            operands = (tensors[name] for name in (*inputs, *beside))
+            made[output] = OPERATIONS[compute.apply](*operands, size=size, **compute.arguments)
+            used.update(inputs)
+            if made[output] is not tensors.get(output):
+                counts[compute.apply] = counts.get(compute.apply, 0) + 1
+    kept = {name: tensor for name, tensor in tensors.items() if name not in used}
+    clash = sorted(kept.keys() & made.keys())
+    if clash:
+        raise ConversionError(f"{clash[0]!r} is in the checkpoint, and computed by the recipe as well.")
+    return kept | made, counts
+
+
+def concatenate(*parts: Readable, size: int | None) -> Readable:
+    """Return the parts one after the other along the first axis, such as query, key and value."""
+    first = parts[0]
+    if any((part.dtype, part.shape[1:]) != (first.dtype, first.shape[1:]) for part in parts):
+        shown = " and ".join(f"{part.dtype} {part.shape}" for part in parts)
+        raise ConversionError(f"tensors of {shown} can't be put one after the other: their rows differ.")
+    shape = (sum(part.shape[0] for part in parts), *first.shape[1:])
+    return Computed(
+        first.dtype, shape, sum(part.nbytes for part in parts), lambda: b"".join(part.read() for part in parts)
+    )
+
+
+def chunk(whole: Readable, *, size: int | None, index: int, parts: int) -> Readable:
+    """Return one of so many equal parts along the first axis, counted from 0; the inverse of `concatenate`."""
+    rows, rest = divmod(whole.shape[0], parts)
+    if rest or not 0 <= index < parts:
+        raise ConversionError(f"a tensor of {whole.shape} has no part {index} of {parts} equal ones.")
+    nbytes = whole.nbytes // parts
+    return Computed(
+        whole.dtype,
+        (rows, *whole.shape[1:]),
+        nbytes,
+        lambda: bytes(whole.read()[index * nbytes : (index + 1) * nbytes]),
+    )
+
+
+def as_convolution(linear: Readable, *, size: int | None) -> Readable:
+    """Return a linear layer's weight (out, in) as that of a convolution with a kernel of one pixel (out, in, 1, 1)."""
+    if len(linear.shape) != 2:
+        raise ConversionError(f"a linear layer has a weight of two axes, found {linear.shape}.")
+    return Computed(linear.dtype, (*linear.shape, 1, 1), linear.nbytes, lambda: bytes(linear.read()))
+
+
+def add_class_position(token: Readable, table: Readable, *, size: int | None) -> Readable:
+    """Return the class token (1, 1, D) with its own row of the position table (1, 1 + N, D) added.
+
+    timm's networks with register tokens have no position for the class token.
+    """
+    _insist_on_table(table)
+    if token.shape != (1, 1, table.shape[2]):
+        raise ConversionError(f"a class token of {token.shape} has no row in a position table of {table.shape}.")
+
+    def read() -> bytes:
+        position = as_floats(table.dtype, table.read())[: table.shape[2]]
+        return as_bytes(token.dtype, as_floats(token.dtype, token.read()) + position)
+
+    return Computed(token.dtype, token.shape, token.nbytes, read)
+
+
+def drop_class_position(table: Readable, *, size: int | None) -> Readable:
+    """Return a position table (1, 1 + N, D) without its first row, that of the class token."""
+    _insist_on_table(table)
+    _, rows, width = table.shape
+    row = table.nbytes // rows
+    return Computed(table.dtype, (1, rows - 1, width), table.nbytes - row, lambda: bytes(table.read()[row:]))
+
+
+def resample_positions(table: Readable, patches: Readable, *, size: int | None, prefix: int = 1) -> Readable:
+    """Return a position table (1, prefix + N, D) for the grid of patches that an input of `size` pixels has.
+
+    The `prefix` rows of tokens that have no place in the image stay. The others are resampled bicubically with
+    antialiasing, as timm's `resample_abs_pos_embed` does it; for the grid it has already the table stays as it is.
+
+    Args:
+        patches: Weight of the patch embedding (D, C, height, width), which tells the size of a patch.
+    """
+    _insist_on_table(table)
+    rows = table.shape[1] - prefix
+    old, new = math.isqrt(rows), (size or 0) // patches.shape[-1]
+    if size is None or new == old:
+        return table
+    if old * old != rows or size % patches.shape[-1]:
+        raise ConversionError(
+            f"a position table of {table.shape} can't be resampled for {size} px: expected a square grid of patches, "
+            f"and a size divisible by {patches.shape[-1]}."
+        )
+    width = table.shape[2]
+
+    def read() -> bytes:
+        values = as_floats(table.dtype, table.read()).astype(np.float32).reshape(-1, width)
+        planes = values[prefix:].reshape(old, old, width)
+        resampled = np.stack(
+            [
+                # Pillow's bicubic filter is the one that torch's antialiasing copies
+                np.asarray(Image.fromarray(np.ascontiguousarray(planes[:, :, i])).resize((new, new), _BICUBIC))
+                for i in range(width)
+            ],
+            axis=-1,
+        )
+        return as_bytes(table.dtype, np.concatenate([values[:prefix], resampled.reshape(-1, width)]))
+
+    item = table.nbytes // math.prod(table.shape)
+    shape = (1, prefix + new * new, width)
+    return Computed(table.dtype, shape, math.prod(shape) * item, read)
+
+
+_BICUBIC = Image.Resampling.BICUBIC
+
+
+def _insist_on_table(table: Readable) -> None:
+    if len(table.shape) != 3 or table.shape[0] != 1:
+        raise ConversionError(f"a position table has the shape (1, tokens, width), found {table.shape}.")
+
+
+OPERATIONS: dict[str, Callable[..., Readable]] = {
+    function.__name__: function
+    for function in (
+        concatenate,
+        chunk,
+        as_convolution,
+        add_class_position,
+        drop_class_position,
+        resample_positions,
+    )
+}
