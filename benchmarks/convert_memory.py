@@ -28,7 +28,7 @@ def main() -> None:
         path = Path(room) / "densenet121.pth.tar"
         factories.save(path, factories.make_moco("densenet121", optimizer=True, queue=24576))
         size = path.stat().st_size / 2**20
-        convert = f"{BASE}, sys, cxrzoo\ncxrzoo.convert(sys.argv[1], sys.argv[2])"
+        convert = f"{BASE}, sys, cxrzoo\ncxrzoo.convert(sys.argv[1], sys.argv[2], preprocessing='moco-cxr-resnet18')"
         load = f"{BASE}, sys\ntorch.load(sys.argv[1], weights_only=True, map_location='cpu')"
         rows = [(peak(BASE), peak(convert, str(path), f"{room}/out{i}"), peak(load, str(path))) for i in range(3)]
         backbone = (Path(room) / "out0" / "model.safetensors").stat().st_size / 2**20

@@ -32,7 +32,7 @@ def main() -> None:
         os.environ["CXRZOO_HOME"] = str(Path(room) / "home")
         for upstream in ("resnet18", "densenet121"):
             checkpoint = factories.save(Path(room) / f"{upstream}.pth.tar", factories.make_moco(upstream))
-            folder = cxrzoo.convert(checkpoint, Path(room) / upstream).folder
+            folder = cxrzoo.convert(checkpoint, Path(room) / upstream, preprocessing="moco-cxr-resnet18").folder
             time.sleep(0.1)  # a file younger than a tick of the clock is not recorded as verified
 
             def ours(folder: Path = folder) -> torch.nn.Module:

@@ -197,11 +197,11 @@ def _as_path(folder: Path) -> str:
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
-    """Check every byte of a model folder that has a digest, offline."""
+    """Check every byte of a model folder, and prove again, offline, what was proven when it was converted."""
     from cxrzoo.verification import verify_folder
 
-    for line in verify_folder(arguments.folder):
-        print(line)
+    for line in verify_folder(arguments.folder, arguments.checkpoint, arguments.recipe):
+        print(line, flush=True)
 
 
 def run_embed(arguments: argparse.Namespace) -> None:
@@ -291,6 +291,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command = add("verify", run_verify)
     command.add_argument("folder", type=Path)
+    command.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="what it was converted from, to convert it once more"
+    )
+    command.add_argument("--recipe", metavar="FILE.toml", help="the recipe, where it was one of your own")
     command = add("embed", run_embed)
     command.add_argument("images", nargs="+", metavar="FILE", help="DICOM, PNG or JPEG")
     command.add_argument("--model", required=True, help="a name, a folder or hf-hub:org/name")

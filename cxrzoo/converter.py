@@ -144,7 +144,7 @@ def _variants(fit: Fit, manifest: Manifest | None) -> dict[str, Preprocessing]:
         return {default: manifest.preprocessing[default]} | manifest.preprocessing
     whose = f"hub/{manifest.name}.toml does not know" if manifest else "nothing says"
     same = [name for name in list_models() if describe(name).recipe == fit.recipe.name and describe(name).preprocessing]
-    example = same[0] if same else "moco-cxr-resnet18"
+    example = same[0] if same else "NAME"
     raise ConversionError(
         f"{whose} how images were prepared for these weights (recipe {fit.recipe.name!r}). That is part of them: a "
         "network that gets other sizes, means and deviations than in its training gives other, worse embeddings. Look "

@@ -1,24 +1,45 @@
-"""Check a model folder again, at any later time and without a network."""
+"""Prove a model folder again, at any later time and without a network."""
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from cxrzoo.architectures import build_network
+from cxrzoo.checkpoint import Tensor, open_checkpoint
+from cxrzoo.converter import convert_into
 from cxrzoo.errors import DigestError, FolderError
-from cxrzoo.folders import CONFIG, read_folder, render_config
+from cxrzoo.fingerprint import take_fingerprint
+from cxrzoo.folders import CONFIG, Folder, read_folder, render_config
+from cxrzoo.health import Health
 from cxrzoo.sources import sha256_of
-from cxrzoo.weights import read_shapes
+from cxrzoo.weights import read_into, read_shapes
 
 
-def verify_folder(path: Path) -> list[str]:
-    """Check every byte of a model folder that has a digest, offline, and return what was found right, a line each.
+def verify_folder(path: Path, checkpoint: Path | None = None, recipe: str | None = None) -> Iterator[str]:
+    """Check every byte of a model folder that has a digest and prove what can be proven without the network.
+
+    Yields what was found right, a line each: bytes first, then the network that is built of them.
+
+    Args:
+        checkpoint: What it was converted from; it is converted once more, and must give the same bytes.
+        recipe: Path of the recipe, where it was one of the user's own.
 
     Raises:
         FolderError: A file is missing, config.json was changed, or the record contradicts itself.
-        DigestError: The weights are not those that were converted.
+        DigestError: The weights, or what they give, are not those that were converted.
         CheckpointError: The weights are not in the safetensors format.
+        ConversionError: They hold NaN, or don't fill the network.
     """
     folder = read_folder(path)
-    record, promised = folder.record, folder.record.weights
+    yield from _check_bytes(folder)
+    yield from _check_network(folder)
+    if checkpoint is not None:
+        yield from _convert_again(folder, checkpoint, recipe)
+
+
+def _check_bytes(folder: Folder) -> Iterator[str]:
+    path, record, promised = folder.path, folder.record, folder.record.weights
     if (path / CONFIG).read_text(encoding="utf-8") != render_config(json.loads((path / CONFIG).read_bytes())):
         raise FolderError(f"{path / CONFIG} is not laid out as it was written: some byte was changed. Convert again.")
     size = folder.weights.stat().st_size
@@ -36,17 +57,68 @@ def verify_folder(path: Path) -> list[str]:
     default = record.preprocessing[record.default_variant]
     if record.preprocessing_sha256 != default.digest:
         raise FolderError(f"{path / CONFIG}: the digest of the preprocessing does not match it. Convert again.")
-    lines = [
-        f"config.json unchanged, digest {record.digest}",
-        f"model.safetensors unchanged, {size:,} bytes, {len(shapes)} tensors, sha256 {found}",
+    yield f"config.json unchanged, digest {record.digest}"
+    yield f"model.safetensors unchanged, {size:,} bytes, {len(shapes)} tensors, sha256 {found}"
+    yield (
         f"preprocessing {record.default_variant!r} ({record.preprocessing_origin}) unchanged, "
-        f"digest {record.preprocessing_sha256}",
-    ]
+        f"digest {record.preprocessing_sha256}"
+    )
+
+
+def _check_network(folder: Folder) -> Iterator[str]:
+    record = folder.record
+    health = Health()
+    with open_checkpoint(folder.weights) as opened:
+        assert isinstance(opened.root, dict)  # a safetensors file is nothing else
+        for name, tensor in opened.root.items():
+            assert isinstance(tensor, Tensor)
+            health.check(name, tensor.dtype, tensor.read())
+    health.conclude()
+    yield "all values are finite, and the network was trained"
+    model = build_network(folder.architecture, **folder.model_args)
+    read_into(model.state_dict(), folder.weights, sha256=record.weights.sha256, size=record.weights.size)
+    yield f"they fill timm's {folder.architecture} strictly: nothing is missing, nothing is left over"
+    promised = record.fingerprint
+    found = take_fingerprint(model, record.preprocessing[record.default_variant], promised.offset)
+    if found.digest != promised.digest:
+        raise DigestError(
+            f"{folder.path}: the embedding of the phantom {promised.phantom!r} has the fingerprint {found.digest}, "
+            f"expected {promised.digest}. The weights are unchanged, so this installation computes something else: "
+            "compare the versions of torch, timm and Pillow with those of a machine where it agrees."
+        )
+    yield f"fingerprint {found.digest}, as at the conversion"
     if record.parity is None:
-        lines.append("parity was not measured: the recipe names no reference network for this architecture")
+        yield "parity was not measured at the conversion: no reference network was at hand"
     else:
-        lines.append(
+        yield (
             f"parity as recorded: {record.parity.max_difference:g} from {record.parity.reference} "
             f"(at most {record.parity.tolerance:g} allowed)"
         )
-    return lines
+
+
+def _convert_again(folder: Folder, checkpoint: Path, recipe: str | None) -> Iterator[str]:
+    record = folder.record
+    found = sha256_of(checkpoint)
+    if found != record.source_sha256:
+        raise DigestError(
+            f"{checkpoint} has the sha256 {found}; {folder.path} was made of {record.source_sha256}. Give that file."
+        )
+    default = {record.default_variant: record.preprocessing[record.default_variant]}
+    with tempfile.TemporaryDirectory() as scratch:
+        again = convert_into(
+            Path(scratch),
+            checkpoint,
+            recipe=recipe or record.coverage.recipe,
+            architecture=folder.architecture,
+            variants=default,
+            isolated=False,
+        ).record
+    if again.weights != record.weights or again.coverage != record.coverage:
+        raise DigestError(
+            f"{checkpoint} gives other weights now ({again.weights.sha256}) than those in {folder.path}. Was the "
+            f"recipe {again.coverage.recipe!r} changed since? Its digest is {again.coverage.recipe_sha256}, in the "
+            f"record {record.coverage.recipe_sha256}."
+        )
+    yield f"converted again from {checkpoint.name}: the same bytes, {record.coverage.kept} keys kept"
+    if again.parity is not None:
+        yield f"parity measured again: {again.parity.max_difference:g} from {again.parity.reference}"

@@ -43,7 +43,7 @@ def one_channel_folder(made: Path) -> Path:
     import cxrzoo
 
     checkpoint = factories.save(made / "one.pth.tar", factories.make_moco("resnet18", in_chans=1))
-    return cxrzoo.convert(checkpoint, made / "one-channel").folder
+    return cxrzoo.convert(checkpoint, made / "one-channel", preprocessing="moco-cxr-resnet18").folder
 
 
 @pytest.fixture

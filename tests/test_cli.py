@@ -79,9 +79,9 @@ def test_inspect(resnet18_checkpoint: Path, capsys: Output) -> None:
     assert "'state_dict': dict of 250" in printed
     assert re.search(r"^ +4  module\.encoder_q\.fc\.$", printed, re.MULTILINE)
     assert re.search(r"^ +1  module\.queue$", printed, re.MULTILINE)
-    assert "recipe moco: fits: all 250 keys are accounted for (120 kept" in printed
-    assert "recipe torchvision: does not fit: 250 of 250 keys match no rule" in printed
-    assert "as many as resnet18" in printed
+    assert "recipe moco fits: all 250 keys are accounted for (120 kept" in printed
+    assert "architecture resnet18: all 120 tensors have its names and shapes" in printed
+    assert "embeddings of 512 numbers" in printed
 
 
 def test_convert_verify_embed(tmp_path: Path, capsys: Output) -> None:
@@ -90,7 +90,8 @@ def test_convert_verify_embed(tmp_path: Path, capsys: Output) -> None:
     Image.linear_gradient("L").save(tmp_path / "a.png")
     Image.radial_gradient("L").save(tmp_path / "b.png")
 
-    assert 0 == main(["convert", str(checkpoint), "--out", str(tmp_path / "mine")])
+    stated = ["--size", "224", "--mean", "0.5", "--std", "0.25", "--crop-pct", "0.875"]
+    assert 0 == main(["convert", str(checkpoint), "--out", str(tmp_path / "mine"), *stated])
     assert 0 == main(["verify", str(tmp_path / "mine")])
     images = [str(tmp_path / name) for name in ("a.png", "b.png")]
     assert 0 == main(["embed", *images, "--model", str(tmp_path / "mine"), "--out", str(tmp_path / "e.npy")])
@@ -98,7 +99,7 @@ def test_convert_verify_embed(tmp_path: Path, capsys: Output) -> None:
     printed = capsys.readouterr().out
     assert "recipe        moco: 120 keys kept, 124 dropped (key encoder)" in printed
     assert "parity        0 from torchvision resnet18" in printed
-    assert "assumed by the recipe; --preprocessing states another" in printed
+    assert "preprocessing 'given', as stated" in printed
     assert (2, 512) == np.load(tmp_path / "e.npy").shape
     facts = json.loads((tmp_path / "e.npy.json").read_text())
     config = json.loads((tmp_path / "mine/config.json").read_text())

@@ -27,6 +27,9 @@ ROADS = [
     ("densenet121", "densenet121", 725),
     ("mnasnet1_0", "mnasnet_100", 312),
 ]
+#: How the images of all checkpoints here were prepared.
+ALIKE = "moco-cxr-resnet18"
+PREPARED = {"pretrain": cxrzoo.describe(ALIKE).preprocessing["pretrain"]}
 LAYOUTS = [("mlp", "module."), ("linear", "module."), ("mlp", ""), ("linear", ""), ("none", "module.")]
 
 
@@ -49,7 +52,7 @@ def test_features_are_the_upstream_ones(
 
     (tmp_path / "out").mkdir()
     # in this process: a child for each of these would cost the imports twenty times
-    conversion = convert_into(tmp_path / "out", checkpoint, isolated=False)
+    conversion = convert_into(tmp_path / "out", checkpoint, variants=PREPARED, isolated=False)
 
     images = torch.randn(2, 3, 320, 320, generator=torch.Generator().manual_seed(1))
     backbone = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
@@ -70,7 +73,7 @@ def test_every_key_is_accounted_for(resnet18_checkpoint: Path, tmp_path: Path) -
     """Kept and dropped keys together are all keys of the checkpoint, and each dropped one has a reason."""
     state = torch.load(resnet18_checkpoint, weights_only=True)["state_dict"]
 
-    conversion = cxrzoo.convert(resnet18_checkpoint, tmp_path / "out")
+    conversion = cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", preprocessing=ALIKE)
 
     assert set(state) == set(conversion.kept) | set(conversion.dropped)
     assert {"key encoder": 124, "projection head": 4, "queue of negatives": 2} == conversion.record.coverage.dropped
@@ -91,7 +94,9 @@ def test_weights_are_the_query_encoder(resnet18_checkpoint: Path, resnet18_folde
 
 def test_same_bytes_twice(resnet18_checkpoint: Path, tmp_path: Path) -> None:
     """Converting a checkpoint twice, into folders of different names, gives the same bytes."""
-    folders = [cxrzoo.convert(resnet18_checkpoint, tmp_path / name).folder for name in ("first", "second")]
+    folders = [
+        cxrzoo.convert(resnet18_checkpoint, tmp_path / name, preprocessing=ALIKE).folder for name in ("first", "second")
+    ]
 
     first, second = ({p.name: p.read_bytes() for p in sorted(folder.iterdir())} for folder in folders)
 
@@ -103,14 +108,14 @@ def test_same_bytes_twice(resnet18_checkpoint: Path, tmp_path: Path) -> None:
 def test_same_bytes_elsewhere(tmp_path: Path) -> None:
     """Another working folder, time zone, language, umask, hash seed and number of threads give the same bytes."""
     checkpoint = factories.save(tmp_path / "c.pth.tar", factories.make_moco("mnasnet1_0"))
-    code = "import os, sys; os.umask(int(sys.argv[2])); import cxrzoo; cxrzoo.convert(sys.argv[1], 'out')"
+    code = "import os, sys; os.umask(int(sys.argv[2])); import cxrzoo; cxrzoo.convert(sys.argv[1], 'out', preprocessing=sys.argv[3])"
     root = Path(cxrzoo.__file__).resolve().parents[1]
     here = {"TZ": "UTC", "LANG": "C.UTF-8", "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
     there = {"TZ": "Pacific/Apia", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"}
 
     for name, place, umask in (("here", here, 0o022), ("there", there, 0o077)):
         (tmp_path / name).mkdir()
-        command = [sys.executable, "-c", code, str(checkpoint), str(umask)]
+        command = [sys.executable, "-c", code, str(checkpoint), str(umask), ALIKE]
         subprocess.run(command, cwd=tmp_path / name, env={**os.environ, **place, "PYTHONPATH": str(root)}, check=True)
 
     for path in (tmp_path / "here" / "out").iterdir():
@@ -142,7 +147,7 @@ def test_half_precision_is_kept(tmp_path: Path) -> None:
     made["state_dict"] = {k: v.half() if v.is_floating_point() else v for k, v in made["state_dict"].items()}
     checkpoint = factories.save(tmp_path / "c.pth", made)
 
-    folder = cxrzoo.convert(checkpoint, tmp_path / "out").folder
+    folder = cxrzoo.convert(checkpoint, tmp_path / "out", preprocessing=ALIKE).folder
 
     weight = cxrzoo.load(folder).conv1.weight
     assert torch.float32 == weight.dtype
@@ -155,7 +160,7 @@ def test_legacy_file(tmp_path: Path) -> None:
     old = factories.save(tmp_path / "old.pth.tar", made, _use_new_zipfile_serialization=False)
     new = factories.save(tmp_path / "new.pth.tar", made)
 
-    first, second = (cxrzoo.convert(path, tmp_path / path.stem).record for path in (old, new))
+    first, second = (cxrzoo.convert(path, tmp_path / path.stem, preprocessing=ALIKE).record for path in (old, new))
 
     assert first.weights == second.weights
 
@@ -204,7 +209,7 @@ REFUSED: dict[str, tuple[Change, dict[str, Any], type[Exception], str]] = {
         _renamed("encoder_q", "encoder_x"),
         {},
         errors.ConversionError,
-        "no recipe fits this checkpoint:(.|\n)*moco: does not fit: 124 of 250 keys match no rule",
+        "recipes fits this checkpoint(.|\n)*moco: does not fit: 124 of 250 keys match no rule",
     ),
     "wrong recipe": (
         _renamed("", ""),
@@ -299,7 +304,7 @@ def test_refused(change: Change, options: dict[str, Any], error: type[Exception]
     checkpoint = factories.save(tmp_path / "c.pth.tar", change(factories.make_moco("resnet18")))
 
     with pytest.raises(error, match=message):
-        cxrzoo.convert(checkpoint, tmp_path / "out", **options)
+        cxrzoo.convert(checkpoint, tmp_path / "out", preprocessing=ALIKE, **options)
 
     assert ["c.pth.tar"] == [path.name for path in tmp_path.iterdir()]
 
@@ -309,7 +314,7 @@ def test_untrained_network(tmp_path: Path) -> None:
     checkpoint = factories.save(tmp_path / "c.pth.tar", factories.make_moco("resnet18", trained=False))
 
     with pytest.raises(errors.UntrainedError, match="all 40 BatchNorm statistics are at their start"):
-        cxrzoo.convert(checkpoint, tmp_path / "out")
+        cxrzoo.convert(checkpoint, tmp_path / "out", preprocessing=ALIKE)
 
 
 UNREADABLE = {
@@ -328,21 +333,24 @@ def test_unreadable_file(
     path.write_bytes(damage(resnet18_checkpoint.read_bytes()))
 
     with pytest.raises(errors.CheckpointError, match=message):
-        cxrzoo.convert(path, tmp_path / "out")
+        cxrzoo.convert(path, tmp_path / "out", preprocessing=ALIKE)
 
 
 def test_whole_module_pickle(tmp_path: Path) -> None:
-    """A pickled module is refused, naming its class, and told to save the state_dict instead."""
-    path = factories.save(tmp_path / "c.pth", factories.make_network("resnet18"))
+    """A pickled module gives its tensors: the same weights as its state_dict, and its code is not run."""
+    network = factories.make_network("resnet18")
+    whole = factories.save(tmp_path / "whole.pth", network)
+    state = factories.save(tmp_path / "state.pth", network.state_dict())
 
-    with pytest.raises(errors.UnsafeCheckpointError, match=r"torchvision\.models\.resnet\.ResNet.*state_dict"):
-        cxrzoo.convert(path, tmp_path / "out")
+    first, second = (cxrzoo.convert(path, tmp_path / path.stem, preprocessing=ALIKE).record for path in (whole, state))
+
+    assert first.weights == second.weights
 
 
 def test_missing_file(tmp_path: Path) -> None:
     """A checkpoint that is not there is an error of ours, not a traceback."""
     with pytest.raises(errors.CheckpointError, match="no-such-file"):
-        cxrzoo.convert(tmp_path / "no-such-file.pth", tmp_path / "out")
+        cxrzoo.convert(tmp_path / "no-such-file.pth", tmp_path / "out", preprocessing=ALIKE)
 
 
 def test_nothing_is_overwritten(resnet18_checkpoint: Path, tmp_path: Path) -> None:
@@ -350,7 +358,7 @@ def test_nothing_is_overwritten(resnet18_checkpoint: Path, tmp_path: Path) -> No
     (tmp_path / "out").mkdir()
 
     with pytest.raises(errors.FolderError, match="exists already"):
-        cxrzoo.convert(resnet18_checkpoint, tmp_path / "out")
+        cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", preprocessing=ALIKE)
 
 
 def test_preprocessing_with_whole_numbers(resnet18_checkpoint: Path, tmp_path: Path) -> None:
@@ -359,16 +367,24 @@ def test_preprocessing_with_whole_numbers(resnet18_checkpoint: Path, tmp_path: P
 
     cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", preprocessing=record)
 
-    assert 4 == len(verify_folder(tmp_path / "out"))
+    assert 7 == len([*verify_folder(tmp_path / "out")])
     assert "given" == cxrzoo.load(tmp_path / "out").provenance.preprocessing
 
 
-def test_assumed_preprocessing_is_called_so(one_channel_folder: Path, resnet18_folder: Path) -> None:
-    """Where only the recipe's guess says how images are prepared, the record and the card say that."""
-    assert "assumed" == read_folder(one_channel_folder).record.preprocessing_origin
+def test_preprocessing_must_be_stated(resnet18_checkpoint: Path, tmp_path: Path) -> None:
+    """Without a word on how images were prepared nothing is converted, and the error says why and how to state it."""
+    with pytest.raises(errors.ConversionError, match=r"nothing says how(.|\n)*--preprocess-from moco-cxr-densenet121"):
+        cxrzoo.convert(resnet18_checkpoint, tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_who_states_the_preprocessing(one_channel_folder: Path, resnet18_folder: Path) -> None:
+    """Record and card tell what the model's manifest says from what its user stated."""
+    assert "stated" == read_folder(one_channel_folder).record.preprocessing_origin
     assert "manifest" == read_folder(resnet18_folder).record.preprocessing_origin
-    assert "this is what the recipe assumes" in (one_channel_folder / "README.md").read_text()
-    assert "this is what the recipe assumes" not in (resnet18_folder / "README.md").read_text()
+    assert "stated by whoever converted" in (one_channel_folder / "README.md").read_text()
+    assert "stated by whoever converted" not in (resnet18_folder / "README.md").read_text()
 
 
 def test_what_is_only_stated_is_called_so(resnet18_folder: Path) -> None:
@@ -378,7 +394,7 @@ def test_what_is_only_stated_is_called_so(resnet18_folder: Path) -> None:
 
 
 def test_preprocessing_can_be_stated(resnet18_checkpoint: Path, tmp_path: Path) -> None:
-    """A stated preprocessing replaces the one the recipe assumes, in the record and in timm's fields."""
+    """A stated preprocessing is in the record and in timm's fields."""
     cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", preprocessing="moco-cxr-resnet18:paper_finetune")
 
     folder = read_folder(tmp_path / "out")
@@ -410,7 +426,31 @@ def test_wrong_source(resnet18_checkpoint: Path, tmp_path: Path) -> None:
 
 def test_verify_accepts_what_was_written(resnet18_folder: Path) -> None:
     """A folder as converted passes verification, offline."""
-    assert 4 == len(verify_folder(resnet18_folder))
+    assert 7 == len([*verify_folder(resnet18_folder)])
+
+
+def test_verify_converts_again(resnet18_checkpoint: Path, resnet18_folder: Path, tmp_path: Path) -> None:
+    """Given the checkpoint, verification converts it once more; another checkpoint is told at once."""
+    lines = [*verify_folder(resnet18_folder, resnet18_checkpoint)]
+    other = factories.save(tmp_path / "other.pth.tar", factories.make_moco("resnet18", seed=5))
+
+    assert "converted again from resnet18.pth.tar: the same bytes, 120 keys kept" == lines[-2]
+    assert "parity measured again: 0 from torchvision resnet18" == lines[-1]
+    with pytest.raises(errors.DigestError, match="was made of"):
+        list(verify_folder(resnet18_folder, other))
+
+
+def test_verify_finds_another_network(resnet18_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation that computes something else from the same bytes is told by the fingerprint."""
+    from cxrzoo import verification
+
+    def build(name: str, **args: Any) -> torch.nn.Module:
+        return timm.create_model(name, num_classes=0, act_layer="gelu", **args).eval()
+
+    monkeypatch.setattr(verification, "build_network", build)
+
+    with pytest.raises(errors.DigestError, match="this installation computes something else"):
+        list(verify_folder(resnet18_folder))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -426,7 +466,7 @@ def test_verify_finds_one_changed_byte(name: str, resnet18_folder: Path, tmp_pat
         (folder / name).write_bytes(data)
 
         with pytest.raises(errors.CxrZooError):
-            verify_folder(folder)
+            list(verify_folder(folder))
 
 
 def test_edited_preprocessing_is_noticed(resnet18_folder: Path, tmp_path: Path) -> None:
@@ -461,4 +501,4 @@ def test_parity_finds_a_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "out").mkdir()
 
     with pytest.raises(errors.ConversionError, match="give different features for the same weights"):
-        convert_into(tmp_path / "out", checkpoint, recipe="moco", isolated=False)
+        convert_into(tmp_path / "out", checkpoint, recipe="moco", variants=PREPARED, isolated=False)
