@@ -1,17 +1,19 @@
 """Hostile checkpoints: nothing they name is imported or called, and every lie is refused, fast and small."""
 
+import io
 import json
 import os
 import random
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile import assembler
-from hostile.assembler import GADGETS, dict_of, legacy, program, storage, styles, tensor
+from hostile.assembler import CANARY, GADGETS, dict_of, legacy, name, program, storage, styles, tensor, tuple_of
 from hostile.bombs import FOUR, GOOD, all_bombs, entry, safetensors
 from hostile.zips import checkpoint
 
@@ -26,6 +28,33 @@ FILES: dict[str, bytes] = {
     "safetensors": safetensors({"weight": entry()}, bytes(range(16))),
 }
 CONTAINERS: dict[str, Callable[..., bytes]] = {"zip": checkpoint, "legacy": legacy}
+
+
+#: Names in packages of which some classes are allowed, and in our own.
+NEIGHBOURS = [
+    ("torch.utils.data", "DataLoader"),
+    ("torch.fx.graph_module", "GraphModule"),
+    ("torch.nnx", "Linear"),
+    ("torch", "nn.Linear"),
+    ("numpy.ma.core", "MaskedArray"),
+    ("numpy", "random.RandomState"),
+    ("cxrzoo.checkpoint.reading", "Checkpoint"),
+    ("__builtins__", "eval"),
+    ("distutils.spawn", "spawn"),
+    ("os.path", "join"),
+    ("enum", "Enum"),
+    ("cxrzoo_canary;os", "system"),
+    ("cxrzoo_canary", "a" * 200),
+    ("", "boom"),
+]
+#: The ways in which pickle makes an ordinary object without arguments.
+OBJECTS = ("newobj", "newobj_ex", "build", "reconstructed", "newobj by a call")
+
+
+def all_styles(module: str, attribute: str) -> dict[str, bytes]:
+    """Return the same global, used in every way there is."""
+    made = name("copyreg", "__newobj__") + tuple_of(name(module, attribute)) + b"R"
+    return styles(module, attribute) | {"newobj by a call": made}
 
 
 def watch(folder: Path, *more: str) -> dict[str, Any]:
@@ -65,22 +94,26 @@ def test_the_honest_files_are_accepted(tmp_path: Path, kind: str) -> None:
 
 
 def test_no_gadget_is_imported_or_called(tmp_path: Path) -> None:
-    """Every global, in every style, protocol and container, is refused by its name, and nothing else happens."""
+    """Every global, in every style, protocol and container, is refused by its name, and nothing else happens.
+
+    Objects of classes that nobody knows are inert; the file is refused since it has no tensors, by name too.
+    """
     folder = tmp_path / "files"
     folder.mkdir()
     expected = {}
-    for module, attribute in GADGETS:
-        for style, body in styles(module, attribute).items():
+    for module, attribute in GADGETS + NEIGHBOURS:
+        for style, body in all_styles(module, attribute).items():
+            inert = (module, attribute) == CANARY and style in OBJECTS
             for container, build in CONTAINERS.items():
                 for protocol in range(6):
-                    name = f"{len(expected):05} {style} {container} {protocol}"
-                    data = build(program(body, protocol))
-                    (folder / name).write_bytes(data)
-                    expected[name] = f"{module}.{attribute}"
+                    title = f"{len(expected):05} {style} {container} {protocol}"
+                    (folder / title).write_bytes(build(program(body, protocol)))
+                    kind = "CheckpointError" if inert else "UnsafeCheckpointError"
+                    expected[title] = (kind, f"{module}.{attribute}")
     report = watch(folder)
     refused = {
-        name: expected[name] if text.startswith("UnsafeCheckpointError") and expected[name] in text else text
-        for name, (text, _) in report["report"].items()
+        title: (text.split(":")[0], expected[title][1] if expected[title][1] in text else text)
+        for title, (text, _) in report["report"].items()
     }
     assert expected == refused
     assert [] == report["seen"]
@@ -167,6 +200,53 @@ def mutate(data: bytes, generator: random.Random) -> bytes:
                 source = generator.randrange(len(mutant))
                 mutant[position : position + length] = mutant[source : source + length]
     return bytes(mutant)
+
+
+def tar(layout: int, *, kind: bytes = tarfile.REGTYPE, member: str = "sys", link: str = "", mode: str = "w") -> bytes:
+    """Return a tar archive, as torch wrote them at first, around a pickle that names the canary."""
+    buffer = io.BytesIO()
+    content = program(styles(*CANARY)["reduce"])
+    with tarfile.open(fileobj=buffer, mode=mode, format=layout) as archive:  # type: ignore[call-overload]
+        entry = tarfile.TarInfo(member)
+        entry.type, entry.linkname = kind, link
+        entry.size = len(content) if kind == tarfile.REGTYPE else 0
+        archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def without_mark(archive: bytes) -> bytes:
+    """Return a tar archive as it was before POSIX: its first header has no mark, and adds up without."""
+    header = bytearray(archive[:512])
+    header[257:] = bytes(255)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + archive[512:]
+
+
+USTAR, GNU, PAX = tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT
+TARS = {
+    "ustar": (tar(USTAR), "a tar archive"),
+    "gnu": (tar(GNU), "a tar archive"),
+    "gnu, long name": (tar(GNU, member="x" * 200), "a tar archive"),
+    "pax": (tar(PAX, member="é" * 200), "a tar archive"),
+    "v7": (without_mark(tar(USTAR)), "a tar archive"),
+    "v7, name of a zip": (without_mark(tar(USTAR, member="PK\3\4")), "a tar archive"),
+    "symbolic link": (tar(USTAR, kind=tarfile.SYMTYPE, link="/etc/passwd"), "a tar archive"),
+    "hard link": (tar(GNU, kind=tarfile.LNKTYPE, link="../../x"), "a tar archive"),
+    "slip": (tar(PAX, member="../../../tmp/x"), "a tar archive"),
+    "gzip": (tar(USTAR, mode="w:gz"), "compressed with gzip"),
+    "bzip2": (tar(GNU, mode="w:bz2"), "compressed with bzip2"),
+    "xz": (tar(PAX, mode="w:xz"), "compressed with xz"),
+}
+
+
+@pytest.mark.parametrize("kind", TARS)
+def test_tar_archives_are_refused_unopened(tmp_path: Path, kind: str) -> None:
+    """A tar archive is refused by its first bytes, also one without a mark; no member of it is looked at."""
+    data, expected = TARS[kind]
+    error = try_open(tmp_path / "moco.pth.tar", data)
+    assert error.startswith(f"moco.pth.tar: it is {expected}")
+    assert [tmp_path / "moco.pth.tar"] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

@@ -4,11 +4,12 @@ A pickle is a program. This package follows it without ever importing or calling
 that the file tells the truth about its own layout, and hands out tensors that are read when asked for.
 """
 
+from cxrzoo.checkpoint.descriptions import describe_root
 from cxrzoo.checkpoint.meanings import Opaque
 from cxrzoo.checkpoint.reading import Checkpoint, open_checkpoint
 from cxrzoo.checkpoint.safetensors_header import Entry, read_safetensors_header
+from cxrzoo.checkpoint.state_dicts import find_state_dict, list_mappings
 from cxrzoo.checkpoint.tensors import ITEM_SIZES, Tensor
-from cxrzoo.checkpoint.trees import describe_root, find_state_dict, list_mappings
 
 __all__ = [
     "ITEM_SIZES",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cxrzoo.checkpoint.meanings import ForeignClass, Opaque
 from cxrzoo.checkpoint.pickles import read_pickle
 from cxrzoo.checkpoint.regions import OpenFile, Region
 from cxrzoo.checkpoint.storages import parse_storage_id
@@ -47,7 +48,11 @@ class _Storages:
         self._regions: dict[str, tuple[Region, int]] = {}
         self._views: dict[str, Storage] = {}
 
-    def load(self, value: Any) -> Storage:
+    def load(self, value: Any) -> object:
+        match value:
+            # the class of a module, with its source for whoever loads it with another; we do neither
+            case ("module", ForeignClass() | Opaque(state=None) as cls, str() | None, str() | None):
+                return cls
         found = parse_storage_id(value)
         if found.key not in self._regions:
             region = Region(self._file, 0, found.nbytes, f"storage {found.key!a}")

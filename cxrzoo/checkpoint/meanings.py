@@ -4,11 +4,11 @@ Each returns NotImplemented where the arguments are not those that torch, numpy 
 are handed on and not copied wherever that can be, since copies of copies would be a bomb.
 """
 
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from cxrzoo.checkpoint.policy import may_have_objects
 from cxrzoo.checkpoint.tensors import Storage, Tensor, rebuild_tensor
 
 
@@ -16,12 +16,35 @@ from cxrzoo.checkpoint.tensors import Storage, Tensor, rebuild_tensor
 class Opaque:
     """A class, function or object that a checkpoint names, as inert text.
 
-    `state` is None for a bare name; for an object, what the file gives it as attributes.
+    `state` is None for a bare name; for an object, what the file gives it as attributes. An object of a foreign
+    class also has `items`, which are empty unless that class is derived from dict.
     """
 
     module: str
     name: str
-    state: Any = None
+    state: Any = field(default=None, repr=False)  # objects may refer to each other in circles
+    items: dict[Any, Any] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+    @property
+    def attributes(self) -> dict[Any, Any]:
+        """The attributes of an object, without those in slots; empty for anything else."""
+        match self.state:
+            case dict() as found:
+                return found
+            case (dict() as found, dict()):
+                return found
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignClass:
+    """The name of a class that is good for nothing but to make objects of it without arguments."""
+
+    module: str
+    name: str
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
@@ -30,23 +53,61 @@ class Opaque:
 Arguments = tuple[Any, ...]
 Meaning = Callable[[Arguments], Any]
 
-#: struct's letters for numpy's numbers.
-_NUMBERS = {
-    **{"f2": "e", "f4": "f", "f8": "d", "b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q"},
-    **{"u1": "B", "u2": "H", "u4": "I", "u8": "Q"},
-}
-
 
 def instance(module: str, name: str) -> Meaning:
     """Return the meaning of making an object without arguments; its state comes later."""
     return lambda arguments: Opaque(module, name, {}) if arguments == () else NotImplemented
 
 
+def made(arguments: Arguments) -> Any:
+    """Return an object of a class, the only argument; its attributes come later."""
+    match arguments:
+        case (ForeignClass(module, name) | Opaque(module, name, None),) if may_have_objects(module, name):
+            return Opaque(module, name, {}, {})
+    return NotImplemented
+
+
 def reconstructed(arguments: Arguments) -> Any:
     """Return an object made in the way of protocols 0 and 1."""
     match arguments:
-        case (Opaque("argparse" | "types" as module, name), Opaque("builtins", "object"), None):
+        case (Opaque("argparse" | "types" | "uuid" as module, name), Opaque("builtins", "object"), None):
             return Opaque(module, name, {})
+        case (cls, Opaque("builtins", "object"), None):
+            return made((cls,))
+    return NotImplemented
+
+
+def enumerated(module: str, name: str) -> Meaning:
+    """Return the meaning of a member of an enumeration: its value."""
+
+    def look_up(arguments: Arguments) -> Any:
+        match arguments:
+            case (str() | int(),):
+                return Opaque(module, name, arguments)
+        return NotImplemented
+
+    return look_up
+
+
+def moment(name: str) -> Meaning:
+    """Return the meaning of a date and time, or of a duration: the numbers that it is written as."""
+
+    def keep(arguments: Arguments) -> Any:
+        match arguments:
+            case (bytes() as packed,) if len(packed) == 10:
+                return Opaque("datetime", name, arguments)
+            case (int(), int(), int()):
+                return Opaque("datetime", name, arguments)
+        return NotImplemented
+
+    return keep
+
+
+def queue(arguments: Arguments) -> Any:
+    """Return the list that a deque is; its members come later, and its length is not limited."""
+    match arguments:
+        case () | ([],) | ([], int() | None):
+            return []
     return NotImplemented
 
 
@@ -101,14 +162,6 @@ def content(arguments: Arguments) -> Any:
     return NotImplemented
 
 
-def complex_number(arguments: Arguments) -> Any:
-    """Return a complex number as the pair of its parts."""
-    match arguments:
-        case (float(), float()):
-            return Opaque("builtins", "complex", arguments)
-    return NotImplemented
-
-
 def tensor(arguments: Arguments) -> Any:
     """Return a dense tensor; its gradient flag and hooks are dropped, marks such as `conj` are not known."""
     match arguments:
@@ -133,36 +186,4 @@ def subclassed(arguments: Arguments) -> Any:
             return tensor(inner)
         case (Opaque("torch._utils", "_rebuild_parameter"), Opaque(), tuple() as inner, _):
             return parameter(inner)
-    return NotImplemented
-
-
-def numpy_dtype(arguments: Arguments) -> Any:
-    """Return numpy's dtype, its code as part of the name; its state comes later."""
-    match arguments:
-        case (str() as code, *rest) if len(code) <= 16 and len(rest) <= 2:
-            return Opaque("numpy", f"dtype {code}", {})
-    return NotImplemented
-
-
-def numpy_scalar(arguments: Arguments) -> Any:
-    """Return a number; scalars that are none stay opaque."""
-    match arguments:
-        case (Opaque("numpy", kind, state), bytes() | str() as data):
-            letter = _NUMBERS.get(kind.removeprefix("dtype "))
-            if letter is None:
-                return Opaque("numpy", "scalar", (kind, data))
-            layout = (">" if type(state) is tuple and state[1:2] == (">",) else "<") + letter
-            if len(data) == struct.calcsize(layout):
-                raw = data if isinstance(data, bytes) else content((data, "latin-1"))
-                return raw if raw is NotImplemented else struct.unpack(layout, raw)[0]
-    return NotImplemented
-
-
-def numpy_array(arguments: Arguments) -> Any:
-    """Return an array whose shape, dtype and bytes stay opaque."""
-    match arguments:
-        case (Opaque("numpy", "ndarray"), (0,), b"b" | "b"):
-            return Opaque("numpy", "ndarray", {})
-        case (bytes(), Opaque("numpy"), tuple(), str()):
-            return Opaque("numpy", "ndarray", arguments)
     return NotImplemented

@@ -17,10 +17,12 @@ _ZIP = "PyTorch zip archive"
 _LEGACY = "PyTorch legacy file"
 _SAFETENSORS = "safetensors"
 
+_TAR = "a tar archive; no torch since 2018 writes these. Extract it, or load and save it with torch."
+
 #: Files that are often mistaken for a checkpoint: where a mark lies, the mark, and what to say.
 _OTHERS = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself. Fetch it with `git lfs pull`."),
-    (257, b"ustar", "a tar archive; no torch since 2018 writes these. Extract it, or load and save it with torch."),
+    (257, b"ustar", _TAR),
     (0, b"\x1f\x8b", "compressed with gzip. Decompress it first, whatever its suffix says."),
     (0, b"BZh", "compressed with bzip2. Decompress it first."),
     (0, b"\xfd7zXZ", "compressed with xz. Decompress it first."),
@@ -106,6 +108,8 @@ def _identify(file: OpenFile) -> str:
     for position, mark, what in _OTHERS:
         if head.startswith(mark, position):
             raise CheckpointError(f"it is {what}")
+    if _is_tar(head):
+        raise CheckpointError(f"it is {_TAR}")
     if head.startswith(b"PK\3\4"):
         return _ZIP
     # the length of a header fits into four bytes; as text, the first eight would be a larger number
@@ -126,6 +130,15 @@ def _identify(file: OpenFile) -> str:
         f"it starts with {head[:8].hex(' ')}, which is no known kind of checkpoint. Expected a file of torch.save, "
         "or safetensors."
     )
+
+
+def _is_tar(head: bytes) -> bool:
+    """Return whether a file starts with a header of tar, which before POSIX had no mark, only a sum of its bytes."""
+    digits = head[148:156].strip(b" \0")
+    if len(head) < 512 or not digits or digits.strip(b"01234567"):
+        return False
+    # the sum is taken with spaces in its own place
+    return int(digits, 8) == sum(head[:148]) + sum(b" " * 8) + sum(head[156:])
 
 
 def _read_safetensors(file: OpenFile) -> dict[str, Tensor]:

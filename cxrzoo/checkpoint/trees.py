@@ -1,32 +1,52 @@
-"""The inert tree that a checkpoint becomes: its limits, its description, and the state_dict inside it."""
+"""The limits of the inert tree that a checkpoint becomes, and of the keys in it."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeGuard
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from cxrzoo.checkpoint.meanings import Opaque
-from cxrzoo.checkpoint.tensors import Tensor, check_name
-from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
+from cxrzoo.checkpoint.meanings import ForeignClass, Opaque
+from cxrzoo.checkpoint.tensors import Tensor
+from cxrzoo.checkpoint.vocabulary import foreign
+from cxrzoo.errors import UnsafeCheckpointError
 
-_MAX_DEPTH = 64
+#: Containers inside containers, and objects inside objects.
+MAX_DEPTH = 64
 #: Nodes of the tree if every shared value were written out; an Adam state of 2,500 tensors has 30,000.
 _MAX_NODES = 4_000_000
-#: Tied weights share their bytes; a file where many tensors do is a bomb for whoever writes them out.
-_MAX_SHARING = 16
 _MAX_KEY = 4096
 _MAX_TUPLE_KEY = 16
-_MAX_LINES = 50
-_MAX_TEXT = 40
-_MAX_SHOWN_KEY = 120
 
 
 def check_tree(root: object) -> None:
     """Raise if the tree has cycles, is too deep, or is too large once its shared parts are written out.
 
+    What an object has as attributes is a tree of its own: objects may refer to their owners, as those of
+    configurations do, and only a container must not contain itself.
+
     Raises:
-        UnsafeCheckpointError: So it is.
+        UnsafeCheckpointError: So it is, or a bare name that only an object could be made of is in it.
     """
-    sizes: dict[int, tuple[int, int]] = {}  # of each finished container: its depth, its nodes
+    sizes: dict[int, tuple[int, int]] = {}
+    trees: list[tuple[object, int]] = [(root, 0)]
+    seen: set[int] = set()
+    nodes = 0
+    for tree, level in trees:  # which grows meanwhile; the objects nearest to the root come first
+        found: list[Opaque] = []
+        nodes += _measure(tree, sizes, found)
+        if nodes > _MAX_NODES or level > MAX_DEPTH:
+            raise _too_large()
+        for each in found:
+            if id(each) not in seen and isinstance(each.state, dict | list | tuple):
+                seen.add(id(each))
+                trees.append((each.state, level + 1))
+
+
+def _measure(root: object, sizes: dict[int, tuple[int, int]], found: list[Opaque]) -> int:
+    """Return how many nodes a tree has, and add the objects in it to `found`.
+
+    `sizes` holds, of each finished container, its depth and its nodes.
+    """
     active: set[int] = set()
     frames: list[list[Any]] = [[None, iter((root,)), 0, 0]]  # container, rest of its children, depth, nodes
     while True:
@@ -35,6 +55,10 @@ def check_tree(root: object) -> None:
             depth, nodes = sizes.get(id(child), (0, 1))
             if id(child) in active:
                 raise UnsafeCheckpointError("its pickle holds a container that contains itself.")
+            if isinstance(child, ForeignClass):
+                raise foreign(child.module, child.name)
+            if isinstance(child, Opaque) and depth == 0:
+                found.append(child)
             if depth == 0 and _is_container(child):
                 active.add(id(child))
                 frames.append([child, iter(_children(child)), 0, 1])
@@ -43,25 +67,40 @@ def check_tree(root: object) -> None:
             frame[3] += nodes
         else:
             if len(frames) == 1:
-                return
+                nodes = frame[3]
+                return int(nodes)
             frames.pop()
             active.remove(id(frame[0]))
             sizes[id(frame[0])] = (frame[2] + 1, frame[3])
             parent = frames[-1]
             parent[2] = max(parent[2], frame[2] + 1)
             parent[3] += frame[3]
-        if len(frames) + frame[2] > _MAX_DEPTH + 2 or frame[3] > _MAX_NODES:
-            raise UnsafeCheckpointError(
-                f"its pickle is nested more than {_MAX_DEPTH} deep, or unfolds to more than {_MAX_NODES} values."
-            )
+        if len(frames) + frame[2] > MAX_DEPTH + 2 or frame[3] > _MAX_NODES:
+            raise _too_large()
 
 
-def check_key(key: object) -> None:
-    """Raise if `key`, of a dict, is slow to hash or compare, or can be made to collide with others.
+def _too_large() -> UnsafeCheckpointError:
+    return UnsafeCheckpointError(
+        f"its pickle is nested more than {MAX_DEPTH} deep, or unfolds to more than {_MAX_NODES} values."
+    )
+
+
+def plain_key(key: object, position: int) -> object:
+    """Return what stands for a key of a dict, after checking that it is harmless.
+
+    Classes, by which callbacks are saved, become their names; parameters, by which an optimiser keeps its
+    state, become the word tensor and their `position` in the dict.
 
     Raises:
-        UnsafeCheckpointError: It is anything but a short text, a number, None, or a short flat tuple of these.
+        UnsafeCheckpointError: It is anything but these, a short text, a number, None, or a short flat tuple of
+            the latter three: slow to hash or compare, or made to collide with others.
     """
+    if isinstance(key, ForeignClass):
+        raise foreign(key.module, key.name)
+    if isinstance(key, Tensor):
+        return f"tensor {position}"
+    if isinstance(key, Opaque) and key.state is None:
+        return str(key)
     parts = key if type(key) is tuple else (key,)
     for part in parts:
         if isinstance(part, str | bytes):
@@ -71,121 +110,28 @@ def check_key(key: object) -> None:
         else:
             allowed = part is None
         if not allowed or len(parts) > _MAX_TUPLE_KEY:
+            what = str(part) if isinstance(part, ForeignClass | Opaque) else type(part).__name__
             raise UnsafeCheckpointError(
-                f"its pickle has a key of a dict that is too long, too large or not plain ({type(part).__name__}); "
+                f"its pickle has a key of a dict that is too long, too large or not plain ({what}); "
                 "expected short text, numbers, or short flat tuples of these."
             )
+    return key
 
 
-def find_state_dict(root: object, unwrap: Sequence[str]) -> dict[str, Tensor]:
-    """Return the names and tensors of the state_dict in `root`.
+def walk(root: object, *, attributes: bool = False) -> Iterator[object]:
+    """Yield the values of a tree, each container and object once, the nearest first.
 
-    It is what lies under the first key of `unwrap` that leads to a mapping with tensors; keys joined by
-    dots lead through several mappings. Without any, it is `root` itself.
-
-    Raises:
-        CheckpointError: No mapping holds tensors, or the one that does holds other values too.
+    Args:
+        attributes: Go on into what objects have as attributes; a tree that is within the limits for its size may
+            refer to the same large object from many places.
     """
-    for path in unwrap:
-        found = _follow(root, path)
-        if _has_tensors(found):
-            return _strict(found, f"the mapping under {path!r}")
-    if _has_tensors(root):
-        return _strict(root, "the top level")
-    wanted = " or ".join(repr(key) for key in unwrap) or "the top level"
-    contents = "; ".join(describe_root(root)[:20])
-    raise CheckpointError(
-        f"no state_dict was found: expected tensors under {wanted}. The file holds: {contents}. Name the key "
-        "under which its weights lie, in the recipe's `unwrap`."
-    )
-
-
-def describe_root(root: object) -> list[str]:
-    """Return a few short lines on what lies at the top level; long texts are told by their length only."""
-    if type(root) is not dict:
-        return [_summary(root)]
-    lines = [
-        f"{_shown(key, _MAX_SHOWN_KEY)}: {_summary(value)}" for key, value in itertools.islice(root.items(), _MAX_LINES)
-    ]
-    return [*lines, f"… and {len(root) - _MAX_LINES} more"] if len(root) > _MAX_LINES else lines
-
-
-def list_mappings(root: object) -> dict[str, dict[Any, Any]]:
-    """Return the mappings that hold tensors, at most three levels deep, by their dotted path; "" is the top."""
-    found = {}
-    pending: list[tuple[list[str], object]] = [([], root)]
+    pending, seen = deque([root]), {id(root)}
     while pending:
-        path, value = pending.pop()
-        if _has_tensors(value):
-            found[".".join(path)] = value
-        if type(value) is dict and len(path) < 3:
-            pending += [([*path, key], child) for key, child in value.items() if type(key) is str]
-    return found
-
-
-def _follow(root: Any, path: str) -> Any:
-    if type(root) is dict and path in root:
-        return root[path]
-    for key in path.split("."):
-        root = root.get(key) if type(root) is dict else None
-    return root
-
-
-def _has_tensors(value: object) -> TypeGuard[dict[Any, Any]]:
-    return type(value) is dict and any(isinstance(entry, Tensor) for entry in value.values())
-
-
-def _strict(mapping: dict[Any, Any], where: str) -> dict[str, Tensor]:
-    entries = {key: value for key, value in mapping.items() if key != "_metadata"}
-    others = [key for key, value in entries.items() if not isinstance(value, Tensor)]
-    if others:
-        named = ", ".join(f"{_shown(key, _MAX_SHOWN_KEY)} ({_summary(entries[key])})" for key in others[:10])
-        raise CheckpointError(
-            f"{where} holds {len(others)} values that are no tensors: {named}. A state_dict holds tensors only: "
-            "name the key under which the weights lie, in the recipe's `unwrap`, or save them alone."
-        )
-    for key in entries:
-        check_name(key)
-    stored = {id(tensor.region): tensor.region.size for tensor in entries.values()}
-    written = sum(tensor.nbytes for tensor in entries.values())
-    if written > _MAX_SHARING * sum(stored.values()):
-        raise UnsafeCheckpointError(
-            f"{where} promises {written} bytes of tensors from {sum(stored.values())} bytes in the file: too many "
-            "tensors share their bytes. Save clones of them."
-        )
-    return entries
-
-
-def _summary(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"tensor {value.dtype} {value.shape}"
-    if isinstance(value, Opaque):
-        return f"{value}, kept as text"
-    if isinstance(value, dict | list | tuple):
-        tensors = [entry for entry in _walk(value) if isinstance(entry, Tensor)]
-        size = sum(tensor.nbytes for tensor in tensors) / 1e6
-        inside = f", {len(tensors)} tensors, {size:.1f} MB" if tensors else ""
-        return f"{type(value).__name__} of {len(value)}{inside}"
-    return _shown(value)
-
-
-def _shown(value: object, limit: int = _MAX_TEXT) -> str:
-    if not isinstance(value, str | bytes | int | float | None):
-        return type(value).__name__
-    text = ascii(value)
-    if isinstance(value, str | bytes) and len(value) > limit:
-        return f"{type(value).__name__} of {len(value)}"
-    return text if len(text) <= 8 * limit else f"{text[:limit]}…"
-
-
-def _walk(root: object) -> Iterator[object]:
-    """Yield the values of a tree, each container once."""
-    pending, seen = [root], {id(root)}
-    while pending:
-        value = pending.pop()
+        value = pending.popleft()
         yield value
-        for child in _children(value):
-            if not _is_container(child):
+        state = (value.state,) if attributes and isinstance(value, Opaque) else ()
+        for child in itertools.chain(_children(value), state):
+            if not isinstance(child, dict | list | tuple | Opaque):
                 yield child
             elif id(child) not in seen:
                 seen.add(id(child))
@@ -202,6 +148,6 @@ def _children(value: object) -> Iterable[Any]:
             return value.values()
         case list() | tuple():
             return value
-        case Opaque(state=dict() | list() | tuple() as state):
-            return (state,)
+        case Opaque(items=dict() as items):
+            return items.values()
     return ()

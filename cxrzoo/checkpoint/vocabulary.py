@@ -1,13 +1,14 @@
 """The names that a checkpoint may use, as data: a closed table, and nothing in it is ever imported.
 
 A pickle names classes and functions and asks for them to be called. Here a name is a pair of strings,
-and a call is one row of `_CALLS`.
+and a call is one row of `_CALLS`. What may be named beside these tables is said in the module `policy`.
 """
 
 from typing import Any
 
-from cxrzoo.checkpoint import meanings
-from cxrzoo.checkpoint.meanings import Meaning, Opaque
+from cxrzoo.checkpoint import meanings, numerics
+from cxrzoo.checkpoint.meanings import ForeignClass, Meaning, Opaque
+from cxrzoo.checkpoint.policy import may_have_objects, may_stand_bare
 from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
 
 #: The dtypes of storages by their torch class; a storage without type counts bytes.
@@ -36,6 +37,8 @@ _ALIASES = {
 
 _PATHS = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 
+_ENUMERATIONS = (("timm.layers.format", "Format"), ("torchvision.transforms.functional", "InterpolationMode"))
+
 _CALLS: dict[tuple[str, str], Meaning] = {
     ("torch._utils", "_rebuild_tensor"): meanings.tensor,
     ("torch._utils", "_rebuild_tensor_v2"): meanings.tensor,
@@ -47,21 +50,28 @@ _CALLS: dict[tuple[str, str], Meaning] = {
     ("collections", "OrderedDict"): meanings.mapping,
     ("collections", "Counter"): meanings.mapping,
     ("collections", "defaultdict"): meanings.mapping,
+    ("collections", "deque"): meanings.queue,
     ("builtins", "set"): meanings.members,
     ("builtins", "frozenset"): meanings.members,
     ("builtins", "bytes"): meanings.content,
     ("builtins", "bytearray"): meanings.content,
-    ("builtins", "complex"): meanings.complex_number,
+    ("builtins", "complex"): numerics.complex_number,
     ("_codecs", "encode"): meanings.content,
     ("copyreg", "_reconstructor"): meanings.reconstructed,
+    ("copyreg", "__newobj__"): meanings.made,
     ("argparse", "Namespace"): meanings.instance("argparse", "Namespace"),
     ("types", "SimpleNamespace"): meanings.instance("types", "SimpleNamespace"),
+    ("uuid", "UUID"): meanings.instance("uuid", "UUID"),
+    ("datetime", "datetime"): meanings.moment("datetime"),
+    ("datetime", "timedelta"): meanings.moment("timedelta"),
     **{("pathlib", name): meanings.joined("/") for name in _PATHS},
     **{("pathlib._local", name): meanings.joined("/") for name in _PATHS},
-    ("numpy", "dtype"): meanings.numpy_dtype,
-    ("numpy._core.multiarray", "scalar"): meanings.numpy_scalar,
-    ("numpy._core.multiarray", "_reconstruct"): meanings.numpy_array,
-    ("numpy._core.numeric", "_frombuffer"): meanings.numpy_array,
+    ("numpy", "dtype"): numerics.dtype,
+    ("numpy._core.multiarray", "scalar"): numerics.scalar,
+    ("numpy._core.multiarray", "_reconstruct"): numerics.array,
+    ("numpy._core.numeric", "_frombuffer"): numerics.array,
+    # members of enumerations, which whole modules have as attributes
+    **{pair: meanings.enumerated(*pair) for pair in _ENUMERATIONS},
 }
 
 # fmt: off
@@ -80,6 +90,8 @@ _VALUES = {
     ("torch", "Tensor"),
     ("torch.nn.parameter", "Parameter"),
     ("torch.nn.parameter", "Buffer"),
+    ("torch._C._nn", "gelu"),
+    *(("typing", name) for name in ("Any", "Dict", "List", "Tuple", "Union")),
     ("numpy", "ndarray"),
 }
 
@@ -98,11 +110,12 @@ _UNSUPPORTED = {
 }
 
 
-def find_name(module: str, name: str) -> Opaque | None:
-    """Return a name of the vocabulary as data, None if it has no such name.
+def find_name(module: str, name: str) -> Opaque | ForeignClass:
+    """Return a name as data.
 
     Raises:
         CheckpointError: The name stands for a kind of tensor that can't be read.
+        UnsafeCheckpointError: No checkpoint may hold it.
     """
     pair = (_ALIASES.get(module, module), name)
     if pair in _CALLS or pair in _VALUES:
@@ -114,22 +127,31 @@ def find_name(module: str, name: str) -> Opaque | None:
                     f"it holds {kind} ({module}.{name}); only dense tensors of the common dtypes can be read. "
                     "Convert it with torch, and save again."
                 )
-    return None
+    if may_stand_bare(module, name):
+        return Opaque(module, name)
+    if may_have_objects(module, name):
+        return ForeignClass(module, name)
+    raise foreign(module, name)
 
 
-def foreign(module: str, name: str, *, is_module: bool) -> UnsafeCheckpointError:
-    """Return the error for a name that the vocabulary lacks; `is_module` if a whole nn.Module was pickled."""
+def foreign(module: str, name: str) -> UnsafeCheckpointError:
+    """Return the error for a name that a checkpoint may not hold, or not in this place."""
     full = f"{module[:200]}.{name[:200]}"
     shown = full if full.isprintable() else ascii(full)
-    if is_module:
-        return UnsafeCheckpointError(
-            f"it is a whole pickled module (class {shown}), which only its own code could load; that was neither "
-            "imported nor called. Where the class is at hand, save `model.state_dict()` instead."
-        )
     return UnsafeCheckpointError(
         f"it names {shown}, which was neither imported nor called: a checkpoint needs only tensors and plain "
         "data. If you trust its authors, load it where their code is at hand, and save `model.state_dict()`."
     )
+
+
+def make(cls: object, arguments: object) -> Any:
+    """Return the inert value that making an object of a class stands for.
+
+    Raises:
+        UnsafeCheckpointError: It stands for none.
+    """
+    value = meanings.made((cls,)) if arguments == () else NotImplemented
+    return call(cls, arguments) if value is NotImplemented else value
 
 
 def call(function: object, arguments: object) -> Any:
@@ -138,11 +160,16 @@ def call(function: object, arguments: object) -> Any:
     Raises:
         UnsafeCheckpointError: It stands for none.
     """
+    if isinstance(function, ForeignClass):
+        raise foreign(function.module, function.name)
     if not isinstance(function, Opaque) or function.state is not None or type(arguments) is not tuple:
         raise UnsafeCheckpointError(f"its pickle calls a {type(function).__name__}, which is not a function.")
     meaning = _CALLS.get((function.module, function.name))
     value = NotImplemented if meaning is None else meaning(arguments)
     if value is NotImplemented:
+        for argument in arguments:
+            if isinstance(argument, ForeignClass):
+                raise foreign(argument.module, argument.name)
         raise UnsafeCheckpointError(
             f"its pickle asks for a call of {function} with arguments that no real checkpoint has. It was "
             "neither imported nor called. Do not load this file by other means."
@@ -158,10 +185,18 @@ def build(target: object, state: object) -> None:
     """
     if type(target) is dict and type(state) is dict:
         return  # attributes of a mapping, such as torch's `_metadata`; its items are all it means to us
-    if not isinstance(target, Opaque) or target.state != {} or type(state) not in (dict, tuple):
+    if not isinstance(target, Opaque) or target.state != {} or not _is_state(state, target.items is not None):
         raise UnsafeCheckpointError(
             f"its pickle sets attributes ({type(state).__name__}) of a value ({type(target).__name__}) that has none. "
             "No real checkpoint does that."
         )
     # an object is completed here, once, and is frozen for everyone else
     object.__setattr__(target, "state", state)
+
+
+def _is_state(state: object, is_foreign: bool) -> bool:
+    """Return whether these are attributes, as objects have them by default: in a dict, and maybe in slots."""
+    match state:
+        case dict() | (dict() | None, dict()):
+            return True
+    return type(state) is tuple and not is_foreign  # numpy's own dtypes and arrays
