@@ -6,10 +6,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxrzoo import __version__
 from cxrzoo.errors import CxrZooError
 from cxrzoo.manifest import Manifest, Preprocessing
+
+if TYPE_CHECKING:
+    from cxrzoo.catalogue import Row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,31 +38,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_list(arguments: argparse.Namespace) -> None:
-    """The models: architecture, method, input, licence of the weights as stated, and where the file is."""
+    """The models: method, architecture, input, normalisation, licence of the weights, and where the file is."""
+    from cxrzoo.catalogue import group_rows
     from cxrzoo.registry import describe, list_models
 
-    rows = [("name", "architecture", "method", "input", "mean / std", "licence", "file"), *(
-        _row(describe(name)) for name in list_models(arguments.pattern)
-    )]  # fmt: skip
-    if len(rows) == 1:
+    names = list_models(arguments.pattern)
+    if not names:
         raise CxrZooError(f"no model matches {arguments.pattern!r}. `cxrzoo list` without a pattern shows all.")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print("\n`cxrzoo describe NAME` says everything that is known of one, and what is not.")
+    titles = {
+        "by name": "Load by name:",
+        "by hand": "The file is fetched by hand, then `cxrzoo convert FILE --model NAME --out DIR`:",
+        "incomplete": "Facts are missing, `cxrzoo describe NAME` says which and what is known:",
+    }
+    for readiness, rows in group_rows(map(describe, names)).items():
+        if rows:
+            _print_table(titles[readiness], rows)
+    print("`cxrzoo describe NAME` says everything that is known of a model, with its sources.")
 
 
-def _row(manifest: Manifest) -> tuple[str, ...]:
-    preprocessing = manifest.preprocessing.get(manifest.default_variant)
-    return (
-        manifest.name,
-        manifest.architecture or "unknown",
-        manifest.method,
-        "×".join(map(str, preprocessing.input_size)) if preprocessing else "unknown",
-        f"{preprocessing.mean[0]:.4g} / {preprocessing.std[0]:.4g}" if preprocessing else "unknown",
-        (manifest.licence.weights or "not stated") + (", may be re-hosted" if manifest.licence.rehost else ""),
-        manifest.hosted,
-    )
+def _print_table(title: str, rows: "list[Row]") -> None:
+    head = ("name", "method", "architecture", "input", "mean / std", "licence", "re-host", "file")
+    cells = [
+        (row.name, row.method, row.architecture, row.input, row.normalisation, row.licence, row.rehost, row.file)
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    print(title)
+    for line in (head, *cells):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print()
 
 
 def run_describe(arguments: argparse.Namespace) -> None:
@@ -85,14 +93,22 @@ def run_describe(arguments: argparse.Namespace) -> None:
 
 
 def _facts(manifest: Manifest) -> dict[str, object]:
+    from cxrzoo.catalogue import readiness
+
     licence, source = manifest.licence, manifest.source
+    loads = {
+        "by name": "yes",
+        "by hand": "no: its file is fetched by hand, see below",
+        "incomplete": "no: facts are missing, see below",
+    }
     return {
+        "loads by name": loads[readiness(manifest)],
         "architecture": manifest.architecture or "unknown",
         "method": manifest.method,
         "recipe": manifest.recipe or "unknown",
         "training data": "; ".join(manifest.training_data) or "not stated",
         "intended use": manifest.intended_use,
-        "paper": manifest.paper,
+        "paper": manifest.paper or "not stated",
         "repository": manifest.repository,
         "released as": str(source),
         "its sha256": source.sha256 or "not published; pinned here at the first conversion",

@@ -1,5 +1,6 @@
 """Recipe + checkpoint -> a model folder, with every key accounted for and the proof beside the weights."""
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
 from cxrzoo.health import Health
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import Fit, choose_fit
-from cxrzoo.parity import Claim, Proof, prove, prove_in_child
+from cxrzoo.parity import Claim, Proof, Prover, prove
 from cxrzoo.recipe import Placement
 from cxrzoo.registry import describe, list_models
 from cxrzoo.sources import sha256_of
@@ -65,36 +66,28 @@ def convert_into(
     with open_checkpoint(checkpoint) as opened:
         manifest = manifest or _recognise(opened)
         if manifest is not None:
-            if architecture not in (None, manifest.architecture or architecture):
-                raise ConversionError(
-                    f"{manifest.name!r} is a {manifest.architecture}, not a {architecture}. Leave out either the model "
-                    "or the architecture."
-                )
-            _insist_on_source(opened, manifest)
-        fit = choose_fit(opened.root, recipe or (manifest.recipe if manifest else None) or None)
+            _insist_on_source(opened, manifest, architecture)
+            recipe, architecture = recipe or manifest.recipe, architecture or manifest.architecture
+        fit = choose_fit(opened.root, recipe or None)
         origin: PreprocessingOrigin = "stated" if variants else "manifest"
         variants = variants or _variants(fit, manifest)
         preprocessing = next(iter(variants.values()))
-        tensors, computed = fit.outputs(max(preprocessing.input_size[1:]))
-        health = Health()
-        write_weights(weights, tensors, health.check)
-        health.conclude()
-        source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
-    claim = Claim(
-        checkpoint=str(checkpoint),
-        weights=str(weights),
-        recipe=recipe or fit.recipe.name,
-        architecture=architecture or (manifest.architecture if manifest else None) or None,
-        preprocessing=preprocessing,
-    )
-    try:
-        proof = (prove_in_child if isolated else prove)(claim)
-    except ArchitectureError as error:
-        if manifest is None:
-            raise
-        raise ArchitectureError(
-            f"this is not the checkpoint that {manifest.name!r} names, which is a {manifest.architecture}: {error}"
-        ) from error
+        with Prover() if isolated else contextlib.nullcontext() as prover:
+            tensors, computed = fit.outputs(max(preprocessing.input_size[1:]))
+            health = Health()
+            write_weights(weights, tensors, health.check)
+            health.conclude()
+            source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
+            claim = Claim(str(checkpoint), str(weights), recipe or fit.recipe.name, architecture or None, preprocessing)
+            try:
+                proof = prover.prove(claim) if prover else prove(claim)
+            except ArchitectureError as error:
+                if manifest is None:
+                    raise
+                raise ArchitectureError(
+                    f"this is not the checkpoint that {manifest.name!r} names, which is a {manifest.architecture}: "
+                    f"{error}"
+                ) from error
     coverage = Coverage(fit.recipe.name, fit.recipe.digest, len(fit.kept), fit.dropped, computed)
     record = _record(fit, proof, manifest, variants, source, weights, origin, coverage)
     config = build_config(proof.network, record)
@@ -118,7 +111,12 @@ def _source_proof(manifest: Manifest | None, fetched: bool) -> SourceProof:
     return "fetched" if fetched else "stated"
 
 
-def _insist_on_source(opened: Checkpoint, manifest: Manifest) -> None:
+def _insist_on_source(opened: Checkpoint, manifest: Manifest, architecture: str | None) -> None:
+    if architecture and manifest.architecture not in ("", architecture):
+        raise ConversionError(
+            f"{manifest.name!r} is a {manifest.architecture}, not a {architecture}. Leave out either the model "
+            "or the architecture."
+        )
     source = manifest.source
     if source.size is not None and opened.size != source.size:
         raise DigestError(

@@ -12,7 +12,7 @@ from cxrzoo.errors import (
     UnmatchedKeyError,
     UnsafeCheckpointError,
 )
-from cxrzoo.operations import Readable, compute_all
+from cxrzoo.operations import Readable, add_counters, compute_all
 from cxrzoo.recipe import Placement, Recipe, Route, list_recipes, load_recipe
 
 
@@ -44,12 +44,16 @@ class Fit:
         Raises:
             ConversionError: What is to be computed lacks an input.
         """
-        return compute_all(self.route.last.compute, self.kept, size)
+        tensors, counts = compute_all(self.route.last.compute, self.kept, size)
+        counted = add_counters(tensors)
+        if len(counted) > len(tensors):
+            counts["add_counters"] = len(counted) - len(tensors)
+        return counted, counts
 
     @property
-    def upstream(self) -> dict[str, Tensor]:
+    def upstream(self) -> dict[str, Readable]:
         """The same tensors by the names they have in the network the checkpoint was made with."""
-        return {p.upstream: self.tensors[p.key] for p in self.placements if p.target is not None}
+        return add_counters({p.upstream: self.tensors[p.key] for p in self.placements if p.target is not None})
 
     @property
     def dropped(self) -> dict[str, int]:

@@ -16,6 +16,10 @@ def as_floats(dtype: str, data: bytes | bytearray) -> NDArray[np.floating]:
 def as_bytes(dtype: str, values: NDArray[np.floating]) -> bytes:
     """Return the bytes of a floating tensor in C order; values that do not fit are rounded to the nearest even."""
     if dtype == "BF16":
-        bits = np.ascontiguousarray(values, "<f4").view("<u4")
-        return bytes(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").data)
-    return bytes(np.ascontiguousarray(values, _NUMPY[dtype]).data)
+        floats = np.ascontiguousarray(values, "<f4")
+        bits = floats.view("<u4")
+        upper = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        # the carry would turn some NaN into -0, which nothing would notice
+        return bytes(np.where(np.isnan(floats), 0x7FC0, upper).astype("<u2").data)
+    with np.errstate(over="ignore"):  # too large for the type is infinity, which is refused where it matters
+        return bytes(np.ascontiguousarray(values, _NUMPY[dtype]).data)

@@ -3,6 +3,7 @@
 Nothing is read until the result is written, so that a conversion never holds more than one tensor and its inputs.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +44,15 @@ def compute_all(
 ) -> tuple[dict[str, Readable], dict[str, int]]:
     """Return the tensors after all computations, and how many each operation made.
 
+    They are done in order: one that changes a tensor is seen by those after it.
+
     Args:
         tensors: The tensors by the names that the rules gave them.
         size: Height and width of the network's input in pixels, None where it is not known.
 
     Raises:
         ConversionError: An input is missing, or two tensors would get one name.
-        RecordError: No operation has such a name.
+        RecordError: No operation has such a name, or it takes other arguments.
     """
     made: dict[str, Readable] = {}
     used: set[str] = set()
@@ -61,15 +64,15 @@ def compute_all(
             missing = [name for name in (*inputs, *beside) if name not in tensors]
             if missing:
                 raise ConversionError(
-                    f"{output!r} is to be computed from {', '.join(map(repr, inputs))}, but the checkpoint has no "
-                    f"{missing[0]!r}. Is the file whole?"
+                    f"{output!r} is to be computed from {', '.join(map(repr, (*inputs, *beside)))}, but the checkpoint "
+                    f"has no {missing[0]!r}. Is the file whole?"
                 )
-            if output in made:
+            if output in made and output not in inputs:
                 raise ConversionError(f"two computations of the recipe make {output!r}. Remove one of them.")
-            operands = (tensors[name] for name in (*inputs, *beside))
-            made[output] = OPERATIONS[compute.apply](*operands, size=size, **compute.arguments)
+            operands = [made.get(name, tensors[name]) for name in (*inputs, *beside)]
+            made[output] = _apply(compute, operands, size)
             used.update(inputs)
-            if made[output] is not tensors.get(output):
+            if made[output] is not operands[0]:
                 counts[compute.apply] = counts.get(compute.apply, 0) + 1
     kept = {name: tensor for name, tensor in tensors.items() if name not in used}
     clash = sorted(kept.keys() & made.keys())
@@ -78,10 +81,34 @@ def compute_all(
     return kept | made, counts
 
 
+def _apply(compute: Compute, operands: Sequence[Readable], size: int | None) -> Readable:
+    operation = OPERATIONS[compute.apply]
+    try:
+        bound = inspect.signature(operation).bind(*operands, size=size, **compute.arguments)
+    except TypeError as error:
+        raise RecordError(f"compute {compute.output!r}: {compute.apply} can't be applied so: {error}.") from error
+    return operation(*bound.args, **bound.kwargs)
+
+
+def add_counters(tensors: Mapping[str, Readable]) -> dict[str, Readable]:
+    """Return the tensors with BatchNorm's counts of batches, 0 each, if there are statistics and no such count at all.
+
+    PyTorch had none before 0.4.1, and adds them so when it loads an older file (_load_from_state_dict in
+    torch/nn/modules/batchnorm.py). A network that doesn't train ignores them.
+    """
+    if any(name.endswith(_COUNTER) for name in tensors):
+        return dict(tensors)
+    norms = (name.removesuffix(_MEAN) for name in tensors if name.endswith(_MEAN))
+    return dict(tensors) | {f"{norm}{_COUNTER}": Computed("I64", (), 8, lambda: bytes(8)) for norm in norms}
+
+
+_COUNTER, _MEAN = ".num_batches_tracked", ".running_mean"
+
+
 def concatenate(*parts: Readable, size: int | None) -> Readable:
     """Return the parts one after the other along the first axis, such as query, key and value."""
     first = parts[0]
-    if any((part.dtype, part.shape[1:]) != (first.dtype, first.shape[1:]) for part in parts):
+    if not first.shape or any((part.dtype, part.shape[1:]) != (first.dtype, first.shape[1:]) for part in parts):
         shown = " and ".join(f"{part.dtype} {part.shape}" for part in parts)
         raise ConversionError(f"tensors of {shown} can't be put one after the other: their rows differ.")
     shape = (sum(part.shape[0] for part in parts), *first.shape[1:])
@@ -92,13 +119,13 @@ def concatenate(*parts: Readable, size: int | None) -> Readable:
 
 def chunk(whole: Readable, *, size: int | None, index: int, parts: int) -> Readable:
     """Return one of so many equal parts along the first axis, counted from 0; the inverse of `concatenate`."""
-    rows, rest = divmod(whole.shape[0], parts)
-    if rest or not 0 <= index < parts:
+    rows = whole.shape[0] if whole.shape else 0
+    if not 0 <= index < parts or not rows or rows % parts:
         raise ConversionError(f"a tensor of {whole.shape} has no part {index} of {parts} equal ones.")
     nbytes = whole.nbytes // parts
     return Computed(
         whole.dtype,
-        (rows, *whole.shape[1:]),
+        (rows // parts, *whole.shape[1:]),
         nbytes,
         lambda: bytes(whole.read()[index * nbytes : (index + 1) * nbytes]),
     )
@@ -119,6 +146,7 @@ def add_class_position(token: Readable, table: Readable, *, size: int | None) ->
     _insist_on_table(table)
     if token.shape != (1, 1, table.shape[2]):
         raise ConversionError(f"a class token of {token.shape} has no row in a position table of {table.shape}.")
+    _insist_on_floats(token)
 
     def read() -> bytes:
         position = as_floats(table.dtype, table.read())[: table.shape[2]]
@@ -146,6 +174,11 @@ def resample_positions(table: Readable, patches: Readable, *, size: int | None, 
     """
     _insist_on_table(table)
     rows = table.shape[1] - prefix
+    if len(patches.shape) != 4 or not patches.shape[-1] or rows < 1:
+        raise ConversionError(
+            f"a position table of {table.shape} and a patch embedding of {patches.shape} don't go together: expected "
+            f"(1, {prefix} + patches, width) and (width, channels, height, width of a patch)."
+        )
     old, new = math.isqrt(rows), (size or 0) // patches.shape[-1]
     if size is None or new == old:
         return table
@@ -157,8 +190,8 @@ def resample_positions(table: Readable, patches: Readable, *, size: int | None, 
     width = table.shape[2]
 
     def read() -> bytes:
-        values = as_floats(table.dtype, table.read()).astype(np.float32).reshape(-1, width)
-        planes = values[prefix:].reshape(old, old, width)
+        values = as_floats(table.dtype, table.read()).reshape(-1, width)
+        planes = values[prefix:].astype(np.float32).reshape(old, old, width)
         resampled = np.stack(
             [
                 # Pillow's bicubic filter is the one that torch's antialiasing copies
@@ -178,8 +211,14 @@ _BICUBIC = Image.Resampling.BICUBIC
 
 
 def _insist_on_table(table: Readable) -> None:
-    if len(table.shape) != 3 or table.shape[0] != 1:
+    if len(table.shape) != 3 or table.shape[0] != 1 or not table.shape[1]:
         raise ConversionError(f"a position table has the shape (1, tokens, width), found {table.shape}.")
+    _insist_on_floats(table)
+
+
+def _insist_on_floats(tensor: Readable) -> None:
+    if "F" not in tensor.dtype:
+        raise ConversionError(f"expected a tensor of floating point numbers, found one of {tensor.dtype}.")
 
 
 OPERATIONS: dict[str, Callable[..., Readable]] = {

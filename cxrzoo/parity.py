@@ -1,7 +1,7 @@
 """Proof that converted weights are the upstream network: a strict load into timm, and equal features of both.
 
 Runs in the calling process, or as `python -m cxrzoo.parity` in a child, so that a conversion needs memory for one
-tensor and not for two networks and their activations.
+tensor and not for networks and their activations. The child is started first: it imports what it needs meanwhile.
 """
 
 import json
@@ -11,27 +11,30 @@ import sys
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from cxrzoo import errors
 from cxrzoo.architectures import build_network, match_architecture
-from cxrzoo.checkpoint import Tensor, open_checkpoint
+from cxrzoo.checkpoint import open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, CxrZooError
 from cxrzoo.evidence import Fingerprint, Network, Parity
-from cxrzoo.fingerprint import take_fingerprint
+from cxrzoo.fingerprint import make_phantom, take_fingerprint
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.matching import fit_recipe
+from cxrzoo.operations import Readable
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode
 from cxrzoo.sources import sha256_of
 from cxrzoo.weights import as_tensor, read_into, read_shapes
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 #: Pooled features of MoCo-CXR's networks differ by 0.0 where torchvision and timm run the same operations.
 TOLERANCE = 1e-5
-_BATCH, _SEED = 2, 0
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,47 @@ def prove(claim: Claim) -> Proof:
         ArchitectureError: The tensors are not those of the architecture, here or upstream.
         ConversionError: The features differ.
     """
+    size = max(claim.preprocessing.input_size[1:])
     with open_checkpoint(Path(claim.checkpoint)) as checkpoint:
         fit = fit_recipe(checkpoint.root, load_recipe(claim.recipe))
         weights = Path(claim.weights)
-        size = max(claim.preprocessing.input_size[1:])
         network = match_architecture(read_shapes(weights), fit.route.architectures, claim.architecture, size)
         _insist_on_size(network, size)
-        model = build_network(network.architecture, **network.model_args)
-        _insist_on_format(weights, set(model.state_dict()))
-        read_into(model.state_dict(), weights, sha256=sha256_of(weights), size=weights.stat().st_size)
-        fingerprint = take_fingerprint(model, claim.preprocessing.for_channels(network.in_chans))
+        images = _make_images(claim.preprocessing.for_channels(network.in_chans))
+        # one network after the other, so that two are never in memory
+        features = _embed(_load(network, weights), images)
+        fingerprint = take_fingerprint(features[0].numpy())
         known = [a for a in fit.route.last.architectures if a.name == network.architecture and a.upstream]
         if fit.route.last.reference is None or not known:
             return Proof(network, fingerprint, None)
-        reference = _build_reference(known[0], network.in_chans, fit.upstream)
-    return Proof(network, fingerprint, _compare(model, reference, network, known[0], size))
+        expected = _embed(_build_reference(known[0], network.in_chans, fit.upstream), images)
+    return Proof(network, fingerprint, _compare(features, expected, network, known[0], size))
+
+
+def _make_images(preprocessing: Preprocessing) -> "torch.Tensor":
+    """Return two images (2, C, H, W): the phantom as the network would get it, and noise."""
+    import torch
+
+    from cxrzoo.preprocessing import Transform
+
+    phantom = Transform(preprocessing)(make_phantom())
+    noise = torch.randn(phantom.shape, generator=torch.Generator().manual_seed(_SEED))
+    return torch.stack([phantom, noise])
+
+
+def _load(network: Network, weights: Path) -> "nn.Module":
+    model = build_network(network.architecture, **network.model_args)
+    _insist_on_format(weights, set(model.state_dict()))
+    read_into(model.state_dict(), weights, sha256=sha256_of(weights), size=weights.stat().st_size)
+    return model
+
+
+def _embed(model: "nn.Module", images: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    with torch.inference_mode():
+        features: torch.Tensor = model(images)
+    return features
 
 
 def _insist_on_size(network: Network, size: int) -> None:
@@ -99,34 +128,48 @@ def _insist_on_format(weights: Path, names: set[str]) -> None:
             raise ConversionError("the safetensors library finds other tensors in the weights than were written.")
 
 
-def prove_in_child(claim: Claim) -> Proof:
-    """Do what `prove` does, in a process of its own.
+class Prover:
+    """A child process that does what `prove` does, once; leaving the `with` block ends it."""
 
-    Raises:
-        ConversionError: The child ended without an answer; otherwise what `prove` raises.
-    """
-    # -P keeps the working directory off the path: a stray torch.py there must not be imported
-    process = subprocess.run(
-        [sys.executable, "-P", "-m", "cxrzoo.parity"],
-        input=json.dumps(asdict(claim)),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
-    )
-    try:
-        answer = json.loads(process.stdout.rpartition("\n")[2])
-    except ValueError:
-        last = process.stderr.strip().rpartition("\n")[2]
-        raise ConversionError(
-            f"the process that proves the conversion ended with status {process.returncode}: {last or 'no message'}. "
-            "Is there enough memory? Nothing was written."
-        ) from None
-    if "error" in answer:
-        raise getattr(errors, answer["error"])(answer["text"])
-    return decode(Proof, answer, "proof")
+    def __enter__(self) -> Self:
+        # -P keeps the working directory off the path: a stray torch.py there must not be imported
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "cxrzoo.parity"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._process:
+            self._process.kill()
+
+    def prove(self, claim: Claim) -> Proof:
+        """Return what `prove` returns.
+
+        Raises:
+            ConversionError: The child ended without an answer; otherwise what `prove` raises.
+        """
+        try:
+            output, complaint = self._process.communicate(json.dumps(asdict(claim)))
+            answer = json.loads(output.rpartition("\n")[2])
+        except (ValueError, BrokenPipeError):
+            last = complaint.strip().rpartition("\n")[2]
+            raise ConversionError(
+                f"the process that proves the conversion ended with status {self._process.returncode}: "
+                f"{last or 'no message'}. Is there enough memory? Nothing was written."
+            ) from None
+        if "error" in answer:
+            raise getattr(errors, answer["error"])(answer["text"])
+        return decode(Proof, answer, "proof")
 
 
-def _build_reference(known: Architecture, in_chans: int, upstream: dict[str, Tensor]) -> "nn.Module":
+def _build_reference(known: Architecture, in_chans: int, upstream: dict[str, Readable]) -> "nn.Module":
     import torch
     import torchvision
 
@@ -157,12 +200,9 @@ def _replace_stem(reference: "nn.Module", in_chans: int) -> None:
     setattr(reference.get_submodule(parent), own, conv)
 
 
-def _compare(model: "nn.Module", reference: "nn.Module", network: Network, known: Architecture, size: int) -> Parity:
-    import torch
-
-    images = torch.randn(_BATCH, network.in_chans, size, size, generator=torch.Generator().manual_seed(_SEED))
-    with torch.inference_mode():
-        features, expected = model(images), reference(images)
+def _compare(
+    features: "torch.Tensor", expected: "torch.Tensor", network: Network, known: Architecture, size: int
+) -> Parity:
     difference = float((features - expected).abs().max())
     parity = Parity(
         reference=f"torchvision {known.upstream}",
@@ -181,6 +221,9 @@ def _compare(model: "nn.Module", reference: "nn.Module", network: Network, known
 
 
 def _main() -> None:
+    import timm  # noqa: F401  # before the claim comes, which may take a while
+    import torchvision  # noqa: F401
+
     claim = decode(Claim, json.load(sys.stdin), "claim")
     try:
         answer = asdict(prove(claim))

@@ -9,7 +9,7 @@ from cxrzoo.architectures import build_network
 from cxrzoo.checkpoint import Tensor, open_checkpoint
 from cxrzoo.converter import convert_into
 from cxrzoo.errors import DigestError, FolderError
-from cxrzoo.fingerprint import take_fingerprint
+from cxrzoo.fingerprint import make_phantom, take_fingerprint
 from cxrzoo.folders import CONFIG, Folder, read_folder, render_config
 from cxrzoo.health import Health
 from cxrzoo.sources import sha256_of
@@ -66,6 +66,10 @@ def _check_bytes(folder: Folder) -> Iterator[str]:
 
 
 def _check_network(folder: Folder) -> Iterator[str]:
+    import torch
+
+    from cxrzoo.preprocessing import Transform
+
     record = folder.record
     health = Health()
     with open_checkpoint(folder.weights) as opened:
@@ -79,7 +83,9 @@ def _check_network(folder: Folder) -> Iterator[str]:
     read_into(model.state_dict(), folder.weights, sha256=record.weights.sha256, size=record.weights.size)
     yield f"they fill timm's {folder.architecture} strictly: nothing is missing, nothing is left over"
     promised = record.fingerprint
-    found = take_fingerprint(model, record.preprocessing[record.default_variant], promised.offset)
+    transform = Transform(record.preprocessing[record.default_variant])
+    with torch.inference_mode():
+        found = take_fingerprint(model(transform(make_phantom())[None])[0].numpy(), promised.offset)
     if found.digest != promised.digest:
         raise DigestError(
             f"{folder.path}: the embedding of the phantom {promised.phantom!r} has the fingerprint {found.digest}, "
