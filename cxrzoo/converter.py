@@ -14,8 +14,7 @@ from cxrzoo.matching import Fit, choose_fit
 from cxrzoo.parity import Claim, Proof, Prover, prove
 from cxrzoo.recipe import Placement
 from cxrzoo.registry import describe, list_models
-from cxrzoo.sources import sha256_of
-from cxrzoo.weights import read_shapes, write_weights
+from cxrzoo.weights import write_weights
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,16 @@ def convert_into(
         origin: PreprocessingOrigin = "stated" if variants else "manifest"
         variants = variants or _variants(fit, manifest)
         preprocessing = next(iter(variants.values()))
+        opened.start_hashing()
         with Prover() if isolated else contextlib.nullcontext() as prover:
             tensors, computed = fit.outputs(max(preprocessing.input_size[1:]))
             health = Health()
-            write_weights(weights, tensors, health.check)
+            written = WeightsFile(write_weights(weights, tensors, health.check), weights.stat().st_size, len(tensors))
             health.conclude()
             source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
-            claim = Claim(str(checkpoint), str(weights), recipe or fit.recipe.name, architecture or None, preprocessing)
+            claim = Claim(
+                str(checkpoint), str(weights), written, recipe or fit.recipe.name, architecture or None, preprocessing
+            )
             try:
                 proof = prover.prove(claim) if prover else prove(claim)
             except ArchitectureError as error:
@@ -89,7 +91,7 @@ def convert_into(
                     f"{error}"
                 ) from error
     coverage = Coverage(fit.recipe.name, fit.recipe.digest, len(fit.kept), fit.dropped, computed)
-    record = _record(fit, proof, manifest, variants, source, weights, origin, coverage)
+    record = _record(fit, proof, manifest, variants, source, written, origin, coverage)
     config = build_config(proof.network, record)
     (folder / CONFIG).write_text(render_config(config), encoding="utf-8")
     record = replace(record, digest=config["cxrzoo"]["digest"])
@@ -158,7 +160,7 @@ def _record(
     manifest: Manifest | None,
     variants: dict[str, Preprocessing],
     source: _Checked,
-    weights: Path,
+    weights: WeightsFile,
     origin: PreprocessingOrigin,
     coverage: Coverage,
 ) -> FolderRecord:
@@ -174,7 +176,7 @@ def _record(
         source_size=source.size,
         source_proof=source.proof,
         licence=manifest.licence if manifest else Licence(),
-        weights=WeightsFile(sha256_of(weights), weights.stat().st_size, len(read_shapes(weights))),
+        weights=weights,
         default_variant=default,
         preprocessing=variants,
         preprocessing_sha256=variants[default].digest,

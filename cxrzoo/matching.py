@@ -110,8 +110,11 @@ def group_keys(keys: Iterable[str], most: int = 20) -> dict[str, int]:
     return dict(sorted(groups.items()))
 
 
-def fit_recipe(root: object, recipe: Recipe) -> Fit:
+def fit_recipe(root: object, recipe: Recipe, *, thorough: bool = True) -> Fit:
     """Hold a recipe against the contents of a checkpoint, by the route of it that goes furthest.
+
+    Args:
+        thorough: Go on after the first key that no rule matches, so that the fit names all of them.
 
     Raises:
         CheckpointError: There is no state_dict where the recipe looks for it.
@@ -119,19 +122,20 @@ def fit_recipe(root: object, recipe: Recipe) -> Fit:
     tensors = find_state_dict(root, recipe.unwrap)
     fits = []
     for route in recipe.routes:
-        placements = {key: route.place(key) for key in tensors}
-        fits.append(
-            Fit(
-                route,
-                tensors,
-                tuple(p for p in placements.values() if p is not None),
-                tuple(key for key, p in placements.items() if p is None),
-            )
-        )
+        placements, unmatched = [], []
+        for key in tensors:
+            placement = route.place(key)
+            if placement is not None:
+                placements.append(placement)
+                continue
+            unmatched.append(key)
+            if not thorough:
+                break
+        fits.append(Fit(route, tensors, tuple(placements), tuple(unmatched)))
     return min(fits, key=lambda fit: (len(fit.unmatched), -len(fit.placements)))
 
 
-def fit_all(root: object) -> list[Fit]:
+def fit_all(root: object, *, thorough: bool = True) -> list[Fit]:
     """Hold every recipe against the contents of a checkpoint, those first that go furthest; at least one is returned.
 
     Raises:
@@ -140,7 +144,7 @@ def fit_all(root: object) -> list[Fit]:
     fits, errors = [], []
     for recipe in map(load_recipe, list_recipes()):
         try:
-            fits.append(fit_recipe(root, recipe))
+            fits.append(fit_recipe(root, recipe, thorough=thorough))
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:
@@ -165,18 +169,21 @@ def choose_fit(root: object, recipe: str | None) -> Fit:
         fit = fit_recipe(root, load_recipe(recipe))
         _insist(fit)
         return fit
-    fits = fit_all(root)
-    for fit in fits:
-        _insist_on_support(fit)
+    fits = fit_all(root, thorough=False)
     complete = [fit for fit in fits if fit.complete]
-    special = [fit for fit in complete if not fit.recipe.general] or complete
+    special = [fit for fit in complete if not fit.recipe.general]
+    for fit in fits:
+        if not (special and fit.recipe.general):
+            _insist_on_support(fit)
+    # what has the signs of a family is of it, even if a recipe without signs takes its keys as well
+    special = [fit for fit in special if fit.recipe.requires] or special or complete
     if len(special) == 1:
         return special[0]
     if special:
         shown = "\n".join(f"  {fit.recipe.name}: {fit.recipe.summary} It {fit.explain()}." for fit in special)
         names = " or ".join(f"--recipe {fit.recipe.name}" for fit in special)
         raise ConversionError(f"several recipes fit this checkpoint:\n{shown}\nSay which one is meant: {names}.")
-    shown = "\n".join(f"  {fit.recipe.name}: {fit.explain()}" for fit in fits[:5])
+    shown = "\n".join(f"  {fit.recipe.name}: {fit.explain()}" for fit in fit_all(root)[:5])
     raise ConversionError(
         f"none of the {len(fits)} recipes fits this checkpoint. Those that come nearest:\n{shown}\n"
         "If it is of a family named here, pass --recipe to see every key that has no rule; "
@@ -195,7 +202,7 @@ def _insist(fit: Fit) -> None:
     where = f"conversion/{fit.recipe.name}.toml"
     _insist_on_support(fit)
     for other in map(load_recipe, list_recipes()):
-        if other.refuses is not None:
+        if other.refuses is not None and not other.general:
             refused = Fit(other.routes[0], fit.tensors, (), ())
             if not refused.lacking:
                 _insist_on_support(refused)

@@ -18,14 +18,13 @@ from cxrzoo import errors
 from cxrzoo.architectures import build_network, match_architecture
 from cxrzoo.checkpoint import open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, CxrZooError
-from cxrzoo.evidence import Fingerprint, Network, Parity
+from cxrzoo.evidence import Fingerprint, Network, Parity, WeightsFile
 from cxrzoo.fingerprint import make_phantom, take_fingerprint
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.matching import fit_recipe
 from cxrzoo.operations import Readable
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode
-from cxrzoo.sources import sha256_of
 from cxrzoo.weights import as_tensor, read_into, read_shapes
 
 if TYPE_CHECKING:
@@ -41,11 +40,12 @@ _SEED = 0
 class Claim:
     """That the tensors of `weights` are a backbone, and the one inside `checkpoint` as `recipe` reads it.
 
-    `preprocessing` is what the images of the fingerprint go through.
+    `written` says what its file must hold, `preprocessing` is what the images of the fingerprint go through.
     """
 
     checkpoint: str
     weights: str
+    written: WeightsFile
     recipe: str
     architecture: str | None
     preprocessing: Preprocessing
@@ -75,7 +75,7 @@ def prove(claim: Claim) -> Proof:
         _insist_on_size(network, size)
         images = _make_images(claim.preprocessing.for_channels(network.in_chans))
         # one network after the other, so that two are never in memory
-        features = _embed(_load(network, weights), images)
+        features = _embed(_load(network, weights, claim.written), images)
         fingerprint = take_fingerprint(features[0].numpy())
         known = [a for a in fit.route.last.architectures if a.name == network.architecture and a.upstream]
         if fit.route.last.reference is None or not known:
@@ -95,10 +95,10 @@ def _make_images(preprocessing: Preprocessing) -> "torch.Tensor":
     return torch.stack([phantom, noise])
 
 
-def _load(network: Network, weights: Path) -> "nn.Module":
+def _load(network: Network, weights: Path, written: WeightsFile) -> "nn.Module":
     model = build_network(network.architecture, **network.model_args)
     _insist_on_format(weights, set(model.state_dict()))
-    read_into(model.state_dict(), weights, sha256=sha256_of(weights), size=weights.stat().st_size)
+    read_into(model.state_dict(), weights, sha256=written.sha256, size=written.size)
     return model
 
 

@@ -25,8 +25,10 @@ Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 def write_weights(
     path: Path, tensors: Mapping[str, Readable], check: Callable[[str, str, bytes | bytearray], None]
-) -> None:
-    """Write tensors in the safetensors format, one in memory at a time; equal tensors give equal files.
+) -> str:
+    """Write tensors in the safetensors format, one in memory at a time, and return the sha256 of the file.
+
+    Equal tensors give equal files.
 
     The safetensors library wants all tensors in memory at once, which for a large checkpoint is the whole cost of
     a conversion. The layout is the one its specification asks for: header, then data without a gap, aligned.
@@ -48,13 +50,17 @@ def write_weights(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        head = struct.pack("<Q", len(text)) + text
+        hasher = hashlib.sha256(head)
+        file.write(head)
         for name in names:
             data = tensors[name].read()
             check(name, tensors[name].dtype, data)
+            hasher.update(data)
             file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    return hasher.hexdigest()
 
 
 def read_shapes(path: Path) -> Shapes:

@@ -1,6 +1,8 @@
 """Opening a checkpoint: what kind of file it is by its content, and which reader it gets."""
 
 import dataclasses
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +51,8 @@ class Checkpoint:
     kind: str
     root: object
     _file: OpenFile = dataclasses.field(repr=False)
+    _hashing: Future[str] | None = dataclasses.field(default=None, repr=False)
+    _stop: threading.Event = dataclasses.field(default_factory=threading.Event, repr=False)
 
     @property
     def size(self) -> int:
@@ -58,10 +62,23 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """The digest of the whole file, in hexadecimal."""
-        return self._file.sha256()
+        digest = self._hashing.result() if self._hashing else self._file.sha256()
+        if not digest:
+            raise CheckpointError(f"{self._file.name} was closed before it was hashed. Open it again.")
+        return digest
+
+    def start_hashing(self) -> None:
+        """Compute `sha256` in the background, while tensors are read: it takes about as long."""
+        if self._hashing is None and "sha256" not in self.__dict__:
+            executor = ThreadPoolExecutor(1)
+            self._hashing = executor.submit(self._file.sha256, self._stop)
+            executor.shutdown(wait=False)
 
     def close(self) -> None:
         """Close the file; tensors can't be read any more."""
+        if self._hashing is not None:
+            self._stop.set()
+            wait([self._hashing])
         self._file.close()
 
     def __enter__(self) -> Self:

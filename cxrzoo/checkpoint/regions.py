@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class OpenFile:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        self._lock = threading.Lock()
         try:
             # opening a named pipe would wait for a writer, so the kind is asked first
             if not stat.S_ISREG(path.stat().st_mode):
@@ -49,8 +51,9 @@ class OpenFile:
         for position in range(start, start + size, _CHUNK):
             length = min(_CHUNK, start + size - position)
             try:
-                self.stream.seek(position)
-                chunk = self.stream.read(length)
+                with self._lock:  # tensors may be read while another thread hashes
+                    self.stream.seek(position)
+                    chunk = self.stream.read(length)
             except (OSError, ValueError) as error:
                 raise CheckpointError(
                     f"{self.name} can't be read: {error}. Open it again, inside a `with` block."
@@ -59,10 +62,12 @@ class OpenFile:
                 raise CheckpointError(f"{self.name} became shorter while it was read. Copy it, then try again.")
             yield chunk
 
-    def sha256(self) -> str:
-        """Return the digest of the whole file, in hexadecimal."""
+    def sha256(self, stop: threading.Event | None = None) -> str:
+        """Return the digest of the whole file, in hexadecimal; "" if it was told to stop."""
         digest = hashlib.sha256()
         for chunk in self.chunks(0, self.size):
+            if stop is not None and stop.is_set():
+                return ""
             digest.update(chunk)
         self.check_unchanged()
         return digest.hexdigest()
