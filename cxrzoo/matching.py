@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cxrzoo.checkpoint import Tensor, find_state_dict
+from cxrzoo.checkpoint import Tensor, find_state_dict, list_mappings
 from cxrzoo.errors import (
     CheckpointError,
     ConversionError,
@@ -119,7 +119,7 @@ def fit_recipe(root: object, recipe: Recipe, *, thorough: bool = True) -> Fit:
     Raises:
         CheckpointError: There is no state_dict where the recipe looks for it.
     """
-    tensors = find_state_dict(root, recipe.unwrap)
+    tensors = _find_tensors(root, recipe)
     fits = []
     for route in recipe.routes:
         placements, unmatched = [], []
@@ -133,6 +133,27 @@ def fit_recipe(root: object, recipe: Recipe, *, thorough: bool = True) -> Fit:
                 break
         fits.append(Fit(route, tensors, tuple(placements), tuple(unmatched)))
     return min(fits, key=lambda fit: (len(fit.unmatched), -len(fit.placements)))
+
+
+def _find_tensors(root: object, recipe: Recipe) -> dict[str, Tensor]:
+    try:
+        return find_state_dict(root, recipe.unwrap)
+    except UnsafeCheckpointError:
+        raise
+    except CheckpointError:
+        # where only one mapping can be meant, nobody has to name the key under which it lies
+        mappings = [m for m in list_mappings(root).values() if len(m) >= _FEW and all(map(_is_named, m.items()))]
+        if len(mappings) != 1:
+            raise
+        return find_state_dict(mappings[0], ())
+
+
+#: A state_dict has more tensors; what an optimizer keeps for each parameter has fewer.
+_FEW = 8
+
+
+def _is_named(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def fit_all(root: object, *, thorough: bool = True) -> list[Fit]:
