@@ -53,13 +53,16 @@ def run_list(arguments: argparse.Namespace) -> None:
     for readiness, rows in group_rows(map(describe, names)).items():
         if rows:
             _print_table(titles[readiness], rows)
-    print("`cxrzoo describe NAME` says everything that is known of a model, with its sources.")
+    print(
+        'licence: as stated for the weights; "re-host" where it lets them be published again.\n'
+        "`cxrzoo describe NAME` says everything that is known of a model, and what is not."
+    )
 
 
 def _print_table(title: str, rows: "list[Row]") -> None:
-    head = ("name", "method", "architecture", "input", "mean / std", "licence", "re-host", "file")
+    head = ("name", "method", "architecture", "input", "mean / std", "licence", "file")
     cells = [
-        (row.name, row.method, row.architecture, row.input, row.normalisation, row.licence, row.rehost, row.file)
+        (row.name, row.method, row.architecture, row.input, row.normalisation, _licence(row), _host(row))
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
@@ -67,6 +70,14 @@ def _print_table(title: str, rows: "list[Row]") -> None:
     for line in (head, *cells):
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     print()
+
+
+def _licence(row: "Row") -> str:
+    return row.licence + (", re-host" if row.rehost == "yes" else "")
+
+
+def _host(row: "Row") -> str:
+    return row.file.partition(":")[0]  # the name of a package is for `describe`
 
 
 def run_describe(arguments: argparse.Namespace) -> None:

@@ -5,30 +5,51 @@ import sys
 from pathlib import Path
 
 from cxrzoo.cards import make_table, render_results
+from cxrzoo.catalogue import UNKNOWN, Readiness, Row, group_rows
 from cxrzoo.errors import CxrZooError, RecordError
-from cxrzoo.manifest import first_sentence
 from cxrzoo.registry import describe, list_models
 
 _START, _END = "<!-- made from hub/: {} -->", "<!-- end of {} -->"
 
 
 def render_models() -> str:
-    """Return the table of all models, a row a manifest."""
-    rows = []
-    for name in list_models():
-        manifest = describe(name)
-        size = manifest.preprocessing[manifest.default_variant].input_size
-        rows.append(
-            [
-                f"`{name}`",
-                first_sentence(manifest.summary),
-                f"`{manifest.architecture}`",
-                f"{size[1]} px",
-                manifest.licence.weights or "not stated",
-                f"[{manifest.paper.rpartition('/')[2]}]({manifest.paper})" if manifest.paper else "–",
-            ]
-        )
-    return make_table(["name", "what it is", "timm architecture", "input", "licence of the weights", "paper"], rows)
+    """Return the tables of all models, a row a manifest: first those that load by name, last those with gaps."""
+    titles: dict[Readiness, str] = {
+        "by name": '**Load by name**, `cxrzoo.load("NAME")`:',
+        "by hand": "**Fetch the file by hand**, then `cxrzoo convert FILE --model NAME --out DIR`:",
+        "incomplete": "**Facts are missing.** `cxrzoo describe NAME` says which, and what is known:",
+    }
+    groups = group_rows(map(describe, list_models()))
+    return "\n".join(f"{titles[readiness]}\n\n{_render_rows(rows)}\n" for readiness, rows in groups.items() if rows)
+
+
+def _render_rows(rows: list[Row]) -> str:
+    head = [
+        "name",
+        "what it is",
+        "method",
+        "architecture",
+        "input",
+        "mean / std",
+        "licence of the weights",
+        "re-hosting",
+        "file",
+    ]
+    cells = [
+        [
+            f"`{row.name}`",
+            row.what,
+            row.method,
+            row.architecture if row.architecture == UNKNOWN else f"`{row.architecture}`",
+            row.input,
+            row.normalisation,
+            row.licence,
+            row.rehost,
+            f"[{row.file}]({row.address})" if row.address else row.file,
+        ]
+        for row in rows
+    ]
+    return make_table(head, cells)
 
 
 def render_all_results() -> str:

@@ -83,7 +83,7 @@ def locate(name: str | os.PathLike[str], cache: Cache) -> Location:
 
 def _insist_on_facts(manifest: Manifest) -> None:
     """Refuse a model that can't be made from what is known of it, and say what is missing and what to do."""
-    gaps = [f"its {fact} is unknown: {text}" for fact, text in manifest.unknown.items()]
+    gaps = [f"its {fact} is missing: {text}" for fact, text in manifest.unknown.items()]
     if manifest.source.page is not None:
         gaps.insert(0, f"its file has no address that a program can fetch; find it at {manifest.source.page}")
     if not gaps:
@@ -93,10 +93,12 @@ def _insist_on_facts(manifest: Manifest) -> None:
         command += " --size … --mean … --std …"
     if not manifest.architecture:
         command += " --architecture …"
+    if not manifest.recipe:
+        command += " --recipe …"
     raise IncompleteError(
         f"{manifest.name} can't be loaded by its name:\n"
         + "\n".join(f"  {gap}" for gap in gaps)
-        + f"\nFetch the file by hand, run `{command}`, then load the folder by its path."
+        + f"\nFetch {manifest.source.url or 'the file'} by hand, run `{command}`, then load the folder by its path."
     )
 
 
@@ -107,7 +109,7 @@ def cache_key(manifest: Manifest) -> str:
         SCHEMA,
         manifest.architecture,
         [source.url, source.distribution, source.file, source.sha256],
-        load_recipe(manifest.recipe).digest,
+        load_recipe(manifest.recipe).digest if manifest.recipe else "",
         manifest.default_variant,
         {name: variant.digest for name, variant in manifest.preprocessing.items()},
     ]

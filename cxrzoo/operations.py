@@ -138,6 +138,11 @@ def as_convolution(linear: Readable, *, size: int | None) -> Readable:
     return Computed(linear.dtype, (*linear.shape, 1, 1), linear.nbytes, lambda: bytes(linear.read()))
 
 
+def add_first_axes(tensor: Readable, *, size: int | None, axes: int) -> Readable:
+    """Return a tensor with so many axes of length 1 before its own."""
+    return Computed(tensor.dtype, (1,) * axes + tensor.shape, tensor.nbytes, lambda: bytes(tensor.read()))
+
+
 def add_class_position(token: Readable, table: Readable, *, size: int | None) -> Readable:
     """Return the class token (1, 1, D) with its own row of the position table (1, 1 + N, D) added.
 
@@ -150,7 +155,9 @@ def add_class_position(token: Readable, table: Readable, *, size: int | None) ->
 
     def read() -> bytes:
         position = as_floats(table.dtype, table.read())[: table.shape[2]]
-        return as_bytes(token.dtype, as_floats(token.dtype, token.read()) + position)
+        own = as_floats(token.dtype, token.read())
+        # half precision is summed in float32, as torch does it, and rounded once
+        return as_bytes(token.dtype, np.add(own, position, dtype=np.result_type(own, position, np.float32)))
 
     return Computed(token.dtype, token.shape, token.nbytes, read)
 
@@ -227,6 +234,7 @@ OPERATIONS: dict[str, Callable[..., Readable]] = {
         concatenate,
         chunk,
         as_convolution,
+        add_first_axes,
         add_class_position,
         drop_class_position,
         resample_positions,

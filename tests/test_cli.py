@@ -23,10 +23,10 @@ def test_list(capsys: Output) -> None:
     """`list` prints a line for each model that matches."""
     status = main(["list", "moco-cxr-resnet18*"])
 
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
     assert 0 == status
     assert ["moco-cxr-resnet18", "moco-cxr-resnet18-lr1e-2", "moco-cxr-resnet18-lr1e-3", "moco-cxr-resnet18-v2"] == [
-        line.split()[0] for line in lines
+        name for name in re.findall(r"^  ([a-z0-9.-]+)  ", printed, re.MULTILINE) if name != "name"
     ]
 
 
