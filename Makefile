@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
 
-.PHONY: help demo test check docs wheel-test bench clean
+.PHONY: help demo test check docs wheel-test bench fuzz clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,19 +28,23 @@ check: $(READY)  ## formatting, lint, types, stale tables, then all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md
+	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md conversion/README.md
 	$(MAKE) test
 
-docs: $(READY)  ## make the tables in README.md and MODEL_CARD.md anew from hub/
-	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md
+docs: $(READY)  ## make the tables in the documents anew from hub/ and conversion/
+	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md conversion/README.md
 
 wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
 	sh tests/wheel-test.sh $(PYTHON)
 
 bench: $(READY)  ## the figures the README quotes
 	$(BIN)/python benchmarks/load.py
-	$(BIN)/python benchmarks/convert_memory.py
+	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/start.py
+
+# One case again, by what is kept of it in fuzz/: make fuzz FUZZ='--replay lies random/zip/ 722'
+fuzz: $(READY)  ## 100,000 hostile files, ten minutes at most: a table of what must hold and what was measured
+	@PYTHONPATH=tests $(BIN)/python -m hostile.campaign $(FUZZ)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build dist demo *.egg-info

@@ -1,4 +1,4 @@
-"""The tables in README.md and MODEL_CARD.md, made from hub/; run as `python -m cxrzoo.documents`."""
+"""The tables in the documents, made from hub/ and conversion/; run as `python -m cxrzoo.documents`."""
 
 import argparse
 import sys
@@ -7,9 +7,10 @@ from pathlib import Path
 from cxrzoo.cards import make_table, render_results
 from cxrzoo.catalogue import UNKNOWN, Readiness, Row, group_rows
 from cxrzoo.errors import CxrZooError, RecordError
+from cxrzoo.recipe import Recipe, list_recipes, load_recipe
 from cxrzoo.registry import describe, list_models
 
-_START, _END = "<!-- made from hub/: {} -->", "<!-- end of {} -->"
+_START, _END = "<!-- made by `make docs`: {} -->", "<!-- end of {} -->"
 
 
 def render_models() -> str:
@@ -52,18 +53,40 @@ def _render_rows(rows: list[Row]) -> str:
     return make_table(head, cells)
 
 
+def render_recipes() -> str:
+    """Return the table of all recipes, those that refuse last."""
+    recipes = sorted(map(load_recipe, list_recipes()), key=lambda recipe: (recipe.refuses is not None, recipe.name))
+    rows = [
+        [
+            f"[`{recipe.name}`]({recipe.name}.toml)",
+            recipe.summary if recipe.refuses is None else f"**Refused.** {recipe.summary}",
+            _render_networks(recipe),
+        ]
+        for recipe in recipes
+    ]
+    return make_table(["recipe", "checkpoints", "networks"], rows)
+
+
+def _render_networks(recipe: Recipe) -> str:
+    own = list(dict.fromkeys(architecture.name for architecture in recipe.architectures))
+    if own:
+        return ", ".join(own[:8]) + (f" and {len(own) - 8} more" if len(own) > 8 else "")
+    return "those of " + ", ".join(f"`{name}`" for name in recipe.then) if recipe.then else "–"
+
+
 def render_all_results() -> str:
     """Return the published results of every model that has some."""
     return "\n".join(render_results(describe(n)) for n in list_models() if describe(n).results)
 
 
 def refresh(text: str, where: str = "text") -> str:
-    """Return `text` with the parts between its markers made anew from hub/.
+    """Return `text` with the parts between its markers made anew.
 
     Raises:
         RecordError: A marker is missing its end.
     """
-    for part, render in (("models", render_models), ("results", render_all_results)):
+    parts = {"models": render_models, "recipes": render_recipes, "results": render_all_results}
+    for part, render in parts.items():
         start, end = _START.format(part), _END.format(part)
         if start not in text:
             continue
@@ -76,7 +99,7 @@ def refresh(text: str, where: str = "text") -> str:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(description="Make the tables in documents anew from hub/.")
+    parser = argparse.ArgumentParser(description="Make the tables in documents anew from hub/ and conversion/.")
     parser.add_argument("documents", nargs="+", type=Path)
     parser.add_argument("--check", action="store_true", help="change nothing, fail if a table is stale")
     arguments = parser.parse_args()

@@ -44,7 +44,7 @@ def test_stale_table_is_noticed(tmp_path: Path) -> None:
 def test_lost_marker_is_an_error() -> None:
     """A table without its end marker is an error, not a document cut short."""
     with pytest.raises(RecordError, match="Put the end marker back"):
-        documents.refresh("<!-- made from hub/: models -->\nrest of the document")
+        documents.refresh("<!-- made by `make docs`: models -->\nrest of the document")
 
 
 def test_every_model_is_in_the_tables() -> None:

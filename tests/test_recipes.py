@@ -64,7 +64,8 @@ def test_readme_names_every_field() -> None:
 
     from cxrzoo.recipe import Architecture, Compute, Rule, Sign
 
-    rows = set(re.findall(r"^\| `([a-z_.]+)` \|", (RECIPES / "README.md").read_text(), re.MULTILINE))
+    fields_table = (RECIPES / "README.md").read_text().partition("| operation |")[0]
+    rows = set(re.findall(r"^\| `([a-z_.]+)` \|", fields_table, re.MULTILINE))
     nested = {"rule": Rule, "architectures": Architecture, "compute": Compute, "requires": Sign}
     fields = set()
     for field in dataclasses.fields(Recipe):
@@ -72,6 +73,15 @@ def test_readme_names_every_field() -> None:
         fields |= {f"{field.name}.{f.name}" for f in dataclasses.fields(inner)} if inner else {field.name}
 
     assert fields == rows - nested.keys()
+
+
+def test_readme_names_every_operation() -> None:
+    """The README of conversion/ has a row for each operation that a recipe can name, and no other."""
+    from cxrzoo.operations import OPERATIONS
+
+    table = (RECIPES / "README.md").read_text().partition("| operation |")[2].partition("\n\n")[0]
+
+    assert set(OPERATIONS) == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
 
 
 def test_first_rule_decides() -> None:
