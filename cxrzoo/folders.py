@@ -25,7 +25,7 @@ _ARGS = {
     "fc_norm", "pre_norm", "final_norm", "qkv_bias", "qkv_fused", "scale_mlp", "scale_attn_inner", "swiglu_mlp",
     "swiglu_align_to", "use_rot_pos_emb", "use_abs_pos_emb", "use_post_norm", "use_fc_norm", "attn_type", "reg_tokens",
     "num_reg_tokens", "no_embed_class", "class_token", "ref_feat_shape", "window_size", "layers", "channels",
-    "strict_img_size", "dynamic_img_size", "norm_eps", "act_layer", "norm_layer",
+    "strict_img_size", "dynamic_img_size", "norm_eps", "bn_eps", "act_layer", "norm_layer",
 }
 # fmt: on
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from cxrzoo.checkpoint import ITEM_SIZES
 from cxrzoo.errors import ConversionError, RecordError
 from cxrzoo.numbers import as_bytes, as_floats
 from cxrzoo.recipe import Compute
@@ -156,10 +157,10 @@ def add_class_position(token: Readable, table: Readable, *, size: int | None) ->
     def read() -> bytes:
         position = as_floats(table.dtype, table.read())[: table.shape[2]]
         own = as_floats(token.dtype, token.read())
-        # half precision is summed in float32, as torch does it, and rounded once
-        return as_bytes(token.dtype, np.add(own, position, dtype=np.result_type(own, position, np.float32)))
+        return as_bytes(dtype, np.add(own, position, dtype=np.result_type(own, position, np.float32)))
 
-    return Computed(token.dtype, token.shape, token.nbytes, read)
+    dtype = _wide(token.dtype, table.dtype)
+    return Computed(dtype, token.shape, math.prod(token.shape) * ITEM_SIZES[dtype], read)
 
 
 def drop_class_position(table: Readable, *, size: int | None) -> Readable:
@@ -207,14 +208,19 @@ def resample_positions(table: Readable, patches: Readable, *, size: int | None, 
             ],
             axis=-1,
         )
-        return as_bytes(table.dtype, np.concatenate([values[:prefix], resampled.reshape(-1, width)]))
+        return as_bytes(dtype, np.concatenate([values[:prefix], resampled.reshape(-1, width)]))
 
-    item = table.nbytes // math.prod(table.shape)
+    dtype = _wide(table.dtype)
     shape = (1, prefix + new * new, width)
-    return Computed(table.dtype, shape, math.prod(shape) * item, read)
+    return Computed(dtype, shape, math.prod(shape) * ITEM_SIZES[dtype], read)
 
 
 _BICUBIC = Image.Resampling.BICUBIC
+
+
+def _wide(*dtypes: str) -> str:
+    """Return the dtype of a result that networks in float32 would compute, so that half precision is not lost twice."""
+    return "F64" if "F64" in dtypes else "F32"
 
 
 def _insist_on_table(table: Readable) -> None:
