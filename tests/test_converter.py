@@ -108,7 +108,10 @@ def test_same_bytes_twice(resnet18_checkpoint: Path, tmp_path: Path) -> None:
 def test_same_bytes_elsewhere(tmp_path: Path) -> None:
     """Another working folder, time zone, language, umask, hash seed and number of threads give the same bytes."""
     checkpoint = factories.save(tmp_path / "c.pth.tar", factories.make_moco("mnasnet1_0"))
-    code = "import os, sys; os.umask(int(sys.argv[2])); import cxrzoo; cxrzoo.convert(sys.argv[1], 'out', preprocessing=sys.argv[3])"
+    code = (
+        "import os, sys, cxrzoo; os.umask(int(sys.argv[2])); "
+        "cxrzoo.convert(sys.argv[1], 'out', preprocessing=sys.argv[3])"
+    )
     root = Path(cxrzoo.__file__).resolve().parents[1]
     here = {"TZ": "UTC", "LANG": "C.UTF-8", "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
     there = {"TZ": "Pacific/Apia", "LANG": "tr_TR.UTF-8", "PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"}

@@ -14,7 +14,8 @@ MAX_PICKLE = 32 << 20
 MAX_STRING = 1 << 20
 MAX_LONG = 255
 
-_ESCAPES = re.compile(rb"(?:[^\\]|\\(?:[\\'\"nrtabfv]|x[0-9a-fA-F]{2}|[0-3]?[0-7]{1,2}))*", re.DOTALL)
+# possessive: a pattern that could go back would keep 120 bytes for each byte of a string
+_ESCAPES = re.compile(rb"(?:[^\\]++|\\(?:[\\'\"nrtabfv]|x[0-9a-fA-F]{2}|[0-3]?[0-7]{1,2}))*+", re.DOTALL)
 
 
 class Reader:

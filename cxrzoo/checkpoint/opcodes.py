@@ -26,8 +26,8 @@ from cxrzoo.checkpoint.arguments import (
 )
 from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
 
-#: A tensor takes about 31, so this is room for some 19,000 of them.
-MAX_INSTRUCTIONS = 600_000
+#: A tensor takes about 31, so this is room for some 9,600 of them.
+MAX_INSTRUCTIONS = 300_000
 
 
 def read_instructions(stream: BinaryIO) -> Iterator[tuple[str, Any]]:

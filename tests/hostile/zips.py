@@ -20,7 +20,7 @@ class Member:
 
 def zip_of(members: Sequence[Member], *, tail: bytes = b"", gap: bytes = b"", **end: int) -> bytes:
     """Return an archive of stored members; `end` replaces fields of its end record."""
-    body, directory = b"", b""
+    body, directory = bytearray(), bytearray()
     for member in members:
         body += member.before
         told = {
@@ -40,7 +40,8 @@ def zip_of(members: Sequence[Member], *, tail: bytes = b"", gap: bytes = b"", **
     start = len(body + gap)
     told_end = {"count": len(members), "size": len(directory), "start": start, "comment": 0} | end
     count, size, start, comment = told_end.values()
-    return body + gap + directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, size, start, comment) + tail
+    record = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, size, start, comment)
+    return bytes(body) + gap + bytes(directory) + record + tail
 
 
 def checkpoint_members(pickle: bytes, storages: dict[str, bytes] | None = None) -> list[Member]:
