@@ -21,13 +21,26 @@ def build_network(architecture: str, **model_args: Any) -> "nn.Module":
     Raises:
         ArchitectureError: timm has no such architecture, or can't build it with these arguments.
     """
+    return _build(architecture, model_args, "cpu")
+
+
+def sketch_network(architecture: str, **model_args: Any) -> "nn.Module":
+    """Return such a network without memory: names and shapes only.
+
+    Raises:
+        ArchitectureError: As `build_network` does.
+    """
+    return _build(architecture, model_args, "meta")
+
+
+def _build(architecture: str, model_args: dict[str, Any], device: str) -> "nn.Module":
     import timm
     import torch
 
     from cxrzoo.undrawn import undrawn
 
     _insist_on_name(architecture)
-    with undrawn():
+    with undrawn(device):
         try:
             model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -105,20 +118,12 @@ def _refuse(
 def _try(candidate: Architecture, shapes: Shapes, size: int | None) -> tuple[Network, list[str]]:
     """Return the network that comes nearest to these shapes, and what still differs."""
     args = dict(candidate.args)
-    model = _sketch(candidate.name, args)
+    model = sketch_network(candidate.name, **args)
     told = _tell_arguments(shapes, model, size)
     if told:
         args |= told
-        model = _sketch(candidate.name, args)
+        model = sketch_network(candidate.name, **args)
     return _describe(candidate.name, args, model), compare_shapes(shapes, model.state_dict())
-
-
-def _sketch(name: str, args: dict[str, Any]) -> "nn.Module":
-    """Return a network without memory: names and shapes only."""
-    import torch
-
-    with torch.device("meta"):
-        return build_network(name, **args)
 
 
 def _tell_arguments(shapes: Shapes, model: "nn.Module", size: int | None) -> dict[str, Any]:
@@ -149,6 +154,13 @@ def _image_side(shapes: Shapes, model: "nn.Module") -> int | None:
     if len(patches) != 4 or grid * grid + prefix != table[1]:
         return None
     return grid * patches[-1]
+
+
+def find_image_side(network: Network) -> int | None:
+    """Return the only height and width in pixels that a network takes, None where it takes several."""
+    if not network.fixed_input_size:
+        return None
+    return _built_for(sketch_network(network.architecture, **network.model_args))
 
 
 def _built_for(model: "nn.Module") -> int | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from cxrzoo.checkpoint import Checkpoint, open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, DigestError
 from cxrzoo.evidence import Coverage, FolderRecord, PreprocessingOrigin, SourceProof, WeightsFile
+from cxrzoo.fits import Fit
 from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
 from cxrzoo.health import Health
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
-from cxrzoo.matching import Fit, choose_fit
+from cxrzoo.matching import choose_fit
 from cxrzoo.parity import Claim, Proof, Prover, prove
 from cxrzoo.recipe import Placement
 from cxrzoo.registry import describe, list_models

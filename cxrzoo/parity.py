@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cxrzoo import errors
-from cxrzoo.architectures import build_network, match_architecture
+from cxrzoo.architectures import build_network, find_image_side, match_architecture
 from cxrzoo.checkpoint import open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, CxrZooError
 from cxrzoo.evidence import Fingerprint, Network, Parity, WeightsFile
 from cxrzoo.fingerprint import make_phantom, take_fingerprint
+from cxrzoo.fits import fit_recipe
 from cxrzoo.manifest import Preprocessing
-from cxrzoo.matching import fit_recipe
 from cxrzoo.operations import Readable
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode
@@ -111,8 +111,8 @@ def _embed(model: "nn.Module", images: "torch.Tensor") -> "torch.Tensor":
 
 
 def _insist_on_size(network: Network, size: int) -> None:
-    built = network.model_args.get("img_size", size)
-    if network.fixed_input_size and built != size:
+    built = find_image_side(network)
+    if built not in (None, size):
         raise ConversionError(
             f"the position table of the weights is for {built} px, and the preprocessing makes images of {size} px. "
             f"State {built}, or name a recipe that resamples the table."

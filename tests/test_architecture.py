@@ -27,6 +27,8 @@ LAYERS = [
     ["preprocessing"],
     ["numbers"],
     ["operations", "health"],
+    ["computing"],
+    ["fits"],
     ["weights", "evidence"],
     ["folders"],
     ["matching", "undrawn"],
