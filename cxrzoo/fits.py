@@ -92,16 +92,24 @@ class Fit:
         return f"fits: all {total} keys are accounted for ({len(self.kept)} kept{dropped})"
 
 
-def fit_recipe(root: object, recipe: Recipe, *, thorough: bool = True) -> Fit:
+def fit_recipe(
+    root: object,
+    recipe: Recipe,
+    *,
+    thorough: bool = True,
+    found: dict[tuple[str, ...], dict[str, Tensor]] | None = None,
+) -> Fit:
     """Hold a recipe against the contents of a checkpoint, by the route of it that goes furthest.
 
     Args:
         thorough: Go on after the first key that no rule matches, so that the fit names all of them.
+        found: State_dicts of this root by where they were looked for, kept from one recipe to the next.
 
     Raises:
         CheckpointError: There is no state_dict where the recipe looks for it.
     """
-    tensors = _find_tensors(root, recipe)
+    found = {} if found is None else found
+    tensors = found[recipe.unwrap] = found.get(recipe.unwrap) or _find_tensors(root, recipe)
     fits = []
     for route in recipe.routes:
         placements, unmatched = [], []

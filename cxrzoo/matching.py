@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from cxrzoo.checkpoint import Tensor
 from cxrzoo.errors import (
     CheckpointError,
     ConversionError,
@@ -33,9 +34,10 @@ def fit_all(root: object, *, thorough: bool = True) -> list[Fit]:
         CheckpointError: No recipe finds a state_dict; the text is that of the first one.
     """
     fits, errors = [], []
+    found: dict[tuple[str, ...], dict[str, Tensor]] = {}
     for recipe in map(load_recipe, list_recipes()):
         try:
-            fits.append(fit_recipe(root, recipe, thorough=thorough))
+            fits.append(fit_recipe(root, recipe, thorough=thorough, found=found))
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:

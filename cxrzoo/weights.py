@@ -28,7 +28,7 @@ def write_weights(
 ) -> str:
     """Write tensors in the safetensors format, one in memory at a time, and return the sha256 of the file.
 
-    Equal tensors give equal files.
+    Equal tensors give equal files. Whoever gives the file its final name sees to it that it is on the disk.
 
     The safetensors library wants all tensors in memory at once, which for a large checkpoint is the whole cost of
     a conversion. The layout is the one its specification asks for: header, then data without a gap, aligned.
@@ -58,8 +58,6 @@ def write_weights(
             check(name, tensors[name].dtype, data)
             hasher.update(data)
             file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     return hasher.hexdigest()
 
 
