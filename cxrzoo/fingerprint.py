@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrzoo.errors import UntrainedError
 from cxrzoo.evidence import Fingerprint
 from cxrzoo.records import digest
 
@@ -43,7 +44,15 @@ def take_fingerprint(embedding: NDArray[np.floating], offset: float | None = Non
 
     Args:
         offset: The one of the fingerprint it is to be compared with; if left out, the one with the widest margin.
+
+    Raises:
+        UntrainedError: The embedding is no direction: all zero, NaN or infinite.
     """
+    if not np.isfinite(embedding).all() or not embedding.any():
+        raise UntrainedError(
+            "the embedding of a synthetic radiograph is all zero, or holds NaN or infinity: the network is dead, or "
+            "its input is far too small. Take another checkpoint, or state the size it was trained with."
+        )
     sums = _weighted_sums(embedding.astype(np.float64)) / _GRID
     margins = {shift: _margin(sums, shift) for shift in np.arange(_OFFSETS) / _OFFSETS}
     shift = offset if offset is not None else max(margins, key=lambda shift: margins[shift])
@@ -52,7 +61,7 @@ def take_fingerprint(embedding: NDArray[np.floating], offset: float | None = Non
 
 
 def _weighted_sums(embedding: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = np.linalg.norm(embedding) or 1.0
+    length = np.linalg.norm(embedding)
     rows = [_signs(index, embedding.size) for index in range(_SUMS)]
     return np.stack(rows) @ embedding / length
 

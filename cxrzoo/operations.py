@@ -106,14 +106,17 @@ def drop_class_position(table: Readable, *, size: int | None) -> Readable:
 def resample_positions(table: Readable, patches: Readable, *, size: int | None, prefix: int = 1) -> Readable:
     """Return a position table (1, prefix + N, D) for the grid of patches that an input of `size` pixels has.
 
-    The `prefix` rows of tokens that have no place in the image stay. The others are resampled bicubically with
-    antialiasing, as timm's `resample_abs_pos_embed` does it; for the grid it has already the table stays as it is.
+    The `prefix` rows of tokens that have no place in the image stay, if the table has such rows. The others are
+    resampled bicubically with antialiasing, as timm's `resample_abs_pos_embed` does it; for the grid it has already the
+    table stays as it is.
 
     Args:
         patches: Weight of the patch embedding (D, C, height, width), which tells the size of a patch.
     """
     _insist_on_table(table)
     rows = table.shape[1] - prefix
+    if rows < 0 or math.isqrt(rows) ** 2 != rows:  # some networks have no positions for such tokens
+        rows, prefix = table.shape[1], 0
     if len(patches.shape) != 4 or not patches.shape[-1] or rows < 1:
         raise ConversionError(
             f"a position table of {table.shape} and a patch embedding of {patches.shape} don't go together: expected "

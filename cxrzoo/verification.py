@@ -3,15 +3,17 @@
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from cxrzoo.architectures import build_network
+from cxrzoo.architectures import build_network, match_architecture
 from cxrzoo.checkpoint import Tensor, open_checkpoint
 from cxrzoo.converter import convert_into
 from cxrzoo.errors import DigestError, FolderError
 from cxrzoo.fingerprint import make_phantom, take_fingerprint
-from cxrzoo.folders import CONFIG, Folder, read_folder, render_config
+from cxrzoo.folders import CONFIG, WEIGHTS, Folder, build_config, read_folder, render_config
 from cxrzoo.health import Health
+from cxrzoo.recipe import Architecture
 from cxrzoo.sources import sha256_of
 from cxrzoo.weights import read_into, read_shapes
 
@@ -34,6 +36,9 @@ def verify_folder(path: Path, checkpoint: Path | None = None, recipe: str | None
     folder = read_folder(path)
     yield from _check_bytes(folder)
     yield from _check_network(folder)
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in (CONFIG, WEIGHTS))
+    if others:
+        yield f"no digest covers {', '.join(others)}, which nothing is loaded from"
     if checkpoint is not None:
         yield from _convert_again(folder, checkpoint, recipe)
 
@@ -77,8 +82,15 @@ def _check_network(folder: Folder) -> Iterator[str]:
         for name, tensor in opened.root.items():
             assert isinstance(tensor, Tensor)
             health.check(name, tensor.dtype, tensor.read())
-    health.conclude()
-    yield "all values are finite, and the network was trained"
+    yield health.conclude()
+    shapes = read_shapes(folder.weights)
+    candidate = Architecture(folder.architecture, args=folder.model_args)
+    network = match_architecture(shapes, [candidate], None, max(folder.pretrained_cfg["input_size"][1:]))
+    found_config = json.loads((folder.path / CONFIG).read_bytes())
+    expected = build_config(network, replace(record, digest=""))
+    wrong = [name for name, value in expected.items() if value != found_config.get(name)]
+    if wrong:
+        raise FolderError(f"{folder.path / CONFIG}: {', '.join(wrong)} contradict weights and record. Convert again.")
     model = build_network(folder.architecture, **folder.model_args)
     read_into(model.state_dict(), folder.weights, sha256=record.weights.sha256, size=record.weights.size)
     yield f"they fill timm's {folder.architecture} strictly: nothing is missing, nothing is left over"
@@ -86,7 +98,7 @@ def _check_network(folder: Folder) -> Iterator[str]:
     transform = Transform(record.preprocessing[record.default_variant])
     with torch.inference_mode():
         found = take_fingerprint(model(transform(make_phantom())[None])[0].numpy(), promised.offset)
-    if found.digest != promised.digest:
+    if (found.phantom, found.digest) != (promised.phantom, promised.digest):
         raise DigestError(
             f"{folder.path}: the embedding of the phantom {promised.phantom!r} has the fingerprint {found.digest}, "
             f"expected {promised.digest}. The weights are unchanged, so this installation computes something else: "

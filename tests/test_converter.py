@@ -370,7 +370,7 @@ def test_preprocessing_with_whole_numbers(resnet18_checkpoint: Path, tmp_path: P
 
     cxrzoo.convert(resnet18_checkpoint, tmp_path / "out", preprocessing=record)
 
-    assert 7 == len([*verify_folder(tmp_path / "out")])
+    assert 8 == len([*verify_folder(tmp_path / "out")])
     assert "given" == cxrzoo.load(tmp_path / "out").provenance.preprocessing
 
 
@@ -429,7 +429,7 @@ def test_wrong_source(resnet18_checkpoint: Path, tmp_path: Path) -> None:
 
 def test_verify_accepts_what_was_written(resnet18_folder: Path) -> None:
     """A folder as converted passes verification, offline."""
-    assert 7 == len([*verify_folder(resnet18_folder)])
+    assert 8 == len([*verify_folder(resnet18_folder)])
 
 
 def test_verify_converts_again(resnet18_checkpoint: Path, resnet18_folder: Path, tmp_path: Path) -> None:
