@@ -443,6 +443,22 @@ def test_verify_converts_again(resnet18_checkpoint: Path, resnet18_folder: Path,
         list(verify_folder(resnet18_folder, other))
 
 
+@pytest.mark.parametrize("change", [{"num_features": 7}, {"global_pool": "max"}])
+def test_verify_computes_the_record_again(change: dict[str, Any], resnet18_folder: Path, tmp_path: Path) -> None:
+    """Facts that follow from weights and record are computed again, so that a fresh digest hides no edit of them."""
+    import shutil
+
+    from cxrzoo import folders
+
+    folder = Path(shutil.copytree(resnet18_folder, tmp_path / "edited"))
+    config = json.loads((folder / "config.json").read_text()) | change
+    config["cxrzoo"]["digest"] = folders._own_digest(config)
+    (folder / "config.json").write_text(folders.render_config(config))
+
+    with pytest.raises(errors.FolderError, match=f"{next(iter(change))}.* contradict weights and record"):
+        list(verify_folder(folder))
+
+
 def test_verify_finds_another_network(resnet18_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation that computes something else from the same bytes is told by the fingerprint."""
     from cxrzoo import verification

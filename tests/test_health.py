@@ -93,4 +93,7 @@ def test_phantom_is_the_same_everywhere() -> None:
     phantom = make_phantom()
 
     assert ((448, 384), np.uint8) == (phantom.shape, phantom.dtype)
-    assert "0fc2c25382347cf7af52814ba6c6cf9ecd525621b10d0182d2ef1f02df94e7c5" == hashlib.sha256(phantom.tobytes()).hexdigest()
+    assert (
+        "0fc2c25382347cf7af52814ba6c6cf9ecd525621b10d0182d2ef1f02df94e7c5"
+        == hashlib.sha256(phantom.tobytes()).hexdigest()
+    )

@@ -286,6 +286,26 @@ def test_no_norm_is_renamed_in_silence(tmp_path: Path) -> None:
     assert {"fc_norm.weight", "fc_norm.bias"} == first_names(second) - first_names(first)
 
 
+def test_positions_without_a_class_token(tmp_path: Path) -> None:
+    """DeiT III has no position for its class token: the table stays as it is, or is resampled as a whole."""
+    network = timm.create_model("deit3_small_patch16_224", num_classes=0).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.02)
+    file = factories.save(tmp_path / "deit3.pth", {"model": network.state_dict()})
+
+    conversion = convert_here(file, tmp_path / "out", 224)
+    larger = convert_here(file, tmp_path / "larger", 256)
+
+    assert ("vit", "deit3_small_patch16_224") == (conversion.record.coverage.recipe, conversion.architecture)
+    compare(network(make_images(224)), open_with_timm(tmp_path / "out")(make_images(224)))
+    with undrawn():
+        expected = timm.create_model("deit3_small_patch16_224", num_classes=0, img_size=256).eval()
+    positions = resample_abs_pos_embed(network.pos_embed, [16, 16], num_prefix_tokens=0)
+    expected.load_state_dict(network.state_dict() | {"pos_embed": positions})
+    compare(expected(make_images(256)), open_with_timm(tmp_path / "larger")(make_images(256)))
+    assert {"resample_positions": 1} == larger.record.coverage.computed
+
+
 def first_names(conversion: Conversion) -> set[str]:
     """Return the names of the tensors of a converted model."""
     return set(open_with_timm(conversion.folder).state_dict())
