@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 for an error that is explained, 2 for wrong usage."""
+    """Run one command and return its exit status: 0, 1 for an error that is explained, 2 for wrong usage.
+
+    130 where the user stopped it with Ctrl-C, as in a shell.
+    """
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     try:
@@ -28,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"cxrzoo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        if parsed.debug:
+            raise
+        print("cxrzoo: stopped.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # `cxrzoo list | head`
         sys.stderr.close()
         return 1
@@ -204,10 +212,11 @@ def _preprocessing(arguments: argparse.Namespace) -> str | Preprocessing | None:
     if len(stated) < 3:
         missing = ", ".join(f"--{name}" for name in given if name not in stated)
         raise CxrZooError(f"--{stated[0]} is given without {missing}. Size, mean and std belong together: state all.")
+    channels = max(len(arguments.mean), len(arguments.std))
     return Preprocessing(
-        input_size=(len(arguments.mean), arguments.size, arguments.size),
-        mean=arguments.mean,
-        std=arguments.std,
+        input_size=(channels, arguments.size, arguments.size),
+        mean=arguments.mean * (channels if len(arguments.mean) == 1 else 1),
+        std=arguments.std * (channels if len(arguments.std) == 1 else 1),
         interpolation=arguments.interpolation,
         crop_pct=arguments.crop_pct,
         crop_mode=arguments.crop_mode,
@@ -216,7 +225,12 @@ def _preprocessing(arguments: argparse.Namespace) -> str | Preprocessing | None:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected numbers joined by commas without spaces, such as 0.485,0.456,0.406"
+        ) from None
 
 
 def _as_path(folder: Path) -> str:

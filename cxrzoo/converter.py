@@ -1,6 +1,7 @@
 """Recipe + checkpoint -> a model folder, with every key accounted for and the proof beside the weights."""
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -87,9 +88,10 @@ def convert_into(
             except ArchitectureError as error:
                 if manifest is None:
                     raise
+                shown = "\n".join(str(error).split("\n")[:4])  # without its advice, which is for files of one's own
                 raise ArchitectureError(
                     f"this is not the checkpoint that {manifest.name!r} names, which is a {manifest.architecture}: "
-                    f"{error}"
+                    f"{shown}\nGive that file, or leave out --model and state the preprocessing of this one."
                 ) from error
     coverage = Coverage(fit.recipe.name, fit.recipe.digest, len(fit.kept), fit.dropped, computed)
     record = _record(fit, proof, manifest, variants, source, written, origin, coverage)
@@ -144,15 +146,23 @@ def _variants(fit: Fit, manifest: Manifest | None) -> dict[str, Preprocessing]:
         default = manifest.default_variant
         return {default: manifest.preprocessing[default]} | manifest.preprocessing
     whose = f"hub/{manifest.name}.toml does not know" if manifest else "nothing says"
-    same = [name for name in list_models() if describe(name).recipe == fit.recipe.name and describe(name).preprocessing]
-    example = same[0] if same else "NAME"
+    known = f" What is known of it: {manifest.unknown['preprocessing']}." if manifest else ""
     raise ConversionError(
         f"{whose} how images were prepared for these weights (recipe {fit.recipe.name!r}). That is part of them: a "
-        "network that gets other sizes, means and deviations than in its training gives other, worse embeddings. Look "
-        "them up in its code or paper, then state them, for pixels in [0, 1]: --size 224 --mean 0.485,0.456,0.406 "
-        "--std 0.229,0.224,0.225. Or take those of a model of the zoo that was trained alike: --preprocess-from "
-        f"{example}. If the file is a released one that `cxrzoo list` shows, --model NAME says all of it."
+        "network that gets other sizes, means and deviations than in its training gives other, worse embeddings."
+        f"{known} Look them up in its code or paper, then state them, for pixels in [0, 1]: --size 224 --mean "
+        "0.485,0.456,0.406 --std 0.229,0.224,0.225. Or take those of a model of the zoo that was trained alike: "
+        f"--preprocess-from {_example(fit)}."
+        + ("" if manifest else " If it is a released file that `cxrzoo list` shows, --model NAME says all of it.")
     )
+
+
+def _example(fit: Fit) -> str:
+    """Return a model that the same recipe converts, of those that are prepared as most of them are."""
+    alike = [m for m in map(describe, list_models()) if m.recipe == fit.recipe.name and m.preprocessing]
+    digests = Counter(m.preprocessing[m.default_variant].digest for m in alike)
+    common = [m for m in alike if m.preprocessing[m.default_variant].digest == digests.most_common(1)[0][0]]
+    return common[0].name if common else "NAME"
 
 
 def _record(
@@ -203,6 +213,6 @@ def _for_channels(variants: dict[str, Preprocessing], default: str, channels: in
     if default not in possible:
         raise ConversionError(
             f"the network takes {channels} channel(s), and the preprocessing {default!r} has different constants for "
-            f"{variants[default].input_size[0]}: no one of them is right. Pass --preprocessing with one that fits."
+            f"{variants[default].input_size[0]}: no one of them is right. State one --mean and --std for all channels."
         )
     return possible

@@ -1,7 +1,6 @@
 """One model of the zoo: what it is, where its weights come from, and how images must be prepared for it."""
 
 import dataclasses
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from cxrzoo.records import digest, read_toml
 
 #: A public name, which is also a file name and part of cache paths: nothing else may pass.
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
+#: No detector has so many, and a network's memory grows with their square.
+_MAX_SIDE = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,20 +37,23 @@ class Preprocessing:
         for name in ("mean", "std"):  # 0 and 0.0 are one number, but not one text in JSON
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "crop_pct", float(self.crop_pct))
-        channels = self.input_size[0]
-        if channels not in (1, 3):
-            raise RecordError(f"input_size: found {channels} channels, expected 1 or 3.")
-        if len(self.mean) != channels or len(self.std) != channels:
+        channels, *sides = self.input_size
+        if channels not in (1, 3) or {len(self.mean), len(self.std)} != {channels}:
             raise RecordError(
-                f"mean and std: found {len(self.mean)} and {len(self.std)} values, expected {channels}, one a channel."
+                f"mean and std: found {len(self.mean)} and {len(self.std)} values for {channels} channels, expected one "
+                "a channel, for 1 or 3 channels."
             )
-        if (
-            not all(map(math.isfinite, (*self.mean, *self.std)))
-            or min(self.std) <= 0
-            or not 0 < self.crop_pct <= 1
-            or min(self.input_size) < 1
-        ):
-            raise RecordError("mean must be finite, std and input_size above 0, and crop_pct in (0, 1].")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not all(0 <= value <= 1 for value in values) or (name == "std" and 0 in values):
+                found, least = ", ".join(f"{value:g}" for value in values), "from 0" if name == "mean" else "above 0"
+                raise RecordError(
+                    f"{name}: found {found}, expected numbers {least} to 1, for pixels in [0, 1]. Divide by 255 what "
+                    "is meant for pixels in 0..255."
+                )
+        if not all(1 <= side <= _MAX_SIDE for side in sides):
+            raise RecordError(f"input_size: found {sides}, expected a height and a width of 1 to {_MAX_SIDE} pixels.")
+        if not 0 < self.crop_pct <= 1:
+            raise RecordError(f"crop_pct: found {self.crop_pct:g}, expected a share above 0, and at most 1.")
 
     @property
     def digest(self) -> str:

@@ -116,7 +116,8 @@ def _check_network(folder: Folder) -> Iterator[str]:
 
 def _convert_again(folder: Folder, checkpoint: Path, recipe: str | None) -> Iterator[str]:
     record = folder.record
-    found = sha256_of(checkpoint)
+    with open_checkpoint(checkpoint) as opened:
+        found = opened.sha256
     if found != record.source_sha256:
         raise DigestError(
             f"{checkpoint} has the sha256 {found}; {folder.path} was made of {record.source_sha256}. Give that file."

@@ -112,6 +112,46 @@ def test_convert_verify_embed(tmp_path: Path, capsys: Output) -> None:
     )
 
 
+STATED = {
+    "0 to 255": (["--mean", "127.5", "--std", "63"], "mean: found 127.5, expected numbers from 0 to 1"),
+    "no deviation": (["--mean", "0.5", "--std", "0"], "std: found 0, expected numbers above 0"),
+    "two channels": (["--mean", "0.5,0.5", "--std", "0.2"], "found 2 and 2 values for 2 channels"),
+    "one forgotten": (["--mean", "0.5"], "--size is given without --std"),
+    "too large": (["--mean", "0.5", "--std", "0.2", "--size", "100000"], "expected a height and a width of 1 to 4096"),
+    "a share in percent": (["--mean", "0.5", "--std", "0.2", "--crop-pct", "87.5"], "crop_pct: found 87.5"),
+    "both ways": (["--preprocess-from", "moco-cxr-resnet18"], "found --preprocess-from and --size"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), STATED.values(), ids=STATED.keys())
+def test_wrong_statements(
+    options: list[str], message: str, resnet18_checkpoint: Path, tmp_path: Path, capsys: Output
+) -> None:
+    """A preprocessing that can't be meant is refused at once, with the option, what was found and what is expected."""
+    assert 1 == main(["convert", str(resnet18_checkpoint), "--out", str(tmp_path / "out"), "--size", "224", *options])
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_numbers(resnet18_checkpoint: Path, tmp_path: Path, capsys: Output) -> None:
+    """Something that is no number is answered with the way numbers are written."""
+    with pytest.raises(SystemExit):
+        main(["convert", str(resnet18_checkpoint), "--out", str(tmp_path / "out"), "--mean", "a,b"])
+
+    assert "found 'a,b', expected numbers joined by commas" in capsys.readouterr().err
+
+
+def test_one_number_for_all_channels(resnet18_checkpoint: Path, tmp_path: Path) -> None:
+    """One deviation beside three means stands for all channels."""
+    stated = ["--size", "224", "--mean", "0.485,0.456,0.406", "--std", "0.25"]
+
+    assert 0 == main(["convert", str(resnet18_checkpoint), "--out", str(tmp_path / "out"), *stated])
+
+    preprocessing = json.loads((tmp_path / "out" / "config.json").read_text())["cxrzoo"]["preprocessing"]["given"]
+    assert [0.25, 0.25, 0.25] == preprocessing["std"]
+
+
 def test_embed_prints(resnet18_folder: Path, tmp_path: Path, capsys: Output) -> None:
     """Without --out the vectors are printed below what identifies them, and no file name is repeated."""
     Image.linear_gradient("L").save(tmp_path / "jane-doe.png")
