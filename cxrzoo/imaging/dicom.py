@@ -125,7 +125,9 @@ def _check_kind(dataset: Dataset) -> None:
     modality = value_of(dataset, "Modality")
     if modality not in _RADIOGRAPHS:
         expected = ", ".join(filter(None, _RADIOGRAPHS))
-        warnings.warn(f"{found('Modality', modality)}; a radiograph is expected ({expected}).", stacklevel=2)
+        # a code of the standard is shown; anything else may be somebody's text
+        code = modality if isinstance(modality, str) and modality.isalpha() and len(modality) <= 4 else "no such code"
+        warnings.warn(f"{name('Modality')} is {code}; a radiograph is expected ({expected}).", stacklevel=2)
     integer(dataset, "SamplesPerPixel", 1, 1)
     frames = value_of(dataset, "NumberOfFrames")
     if frames not in (None, 1):
