@@ -12,6 +12,9 @@ from cxrzoo.weights import Shapes, compare_shapes
 if TYPE_CHECKING:
     from torch import nn
 
+#: What timm and torch raise at arguments that do not go together, or that name nothing.
+_REFUSALS = (TypeError, ValueError, AssertionError, RuntimeError, LookupError, ArithmeticError, AttributeError)
+
 
 def build_network(architecture: str, **model_args: Any) -> "nn.Module":
     """Return a timm backbone in evaluation mode whose weights are not drawn: its memory holds anything.
@@ -43,10 +46,10 @@ def _build(architecture: str, model_args: dict[str, Any], device: str) -> "nn.Mo
     with undrawn(device):
         try:
             model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **model_args)
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        except _REFUSALS as error:
             shown = ", ".join(f"{name}={value}" for name, value in model_args.items() if name != "pretrained_cfg")
             raise ArchitectureError(
-                f"timm can't build {architecture} with {shown or 'no arguments'}: {error}"
+                f"timm can't build {architecture} with {shown or 'no arguments'}: {type(error).__name__}: {error}"
             ) from error
     if torch.get_default_dtype() != torch.float32:
         model.float()
@@ -123,7 +126,7 @@ def _try(candidate: Architecture, shapes: Shapes, size: int | None) -> tuple[Net
     if told:
         args |= told
         model = sketch_network(candidate.name, **args)
-    return _describe(candidate.name, args, model), compare_shapes(shapes, model.state_dict())
+    return _describe(candidate, args, model), compare_shapes(shapes, model.state_dict())
 
 
 def _tell_arguments(shapes: Shapes, model: "nn.Module", size: int | None) -> dict[str, Any]:
@@ -186,12 +189,12 @@ def _first_conv(model: "nn.Module") -> str:
     return first if isinstance(first, str) else first[0]
 
 
-def _describe(name: str, args: dict[str, Any], model: "nn.Module") -> Network:
+def _describe(candidate: Architecture, args: dict[str, Any], model: "nn.Module") -> Network:
     cfg: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     pool = cfg.get("pool_size")
     pooling = getattr(model, "global_pool", None)
     return Network(
-        architecture=name,
+        architecture=candidate.name,
         model_args=args,
         in_chans=int(args.get("in_chans", 3)),
         # of an embedding: some networks have a layer between the last features and it
@@ -201,4 +204,5 @@ def _describe(name: str, args: dict[str, Any], model: "nn.Module") -> Network:
         first_conv=_first_conv(model),
         classifier=str(cfg.get("classifier") or ""),
         pool_size=None if pool is None else (int(pool[0]), int(pool[1])),
+        untold=candidate.untold,
     )

@@ -109,6 +109,8 @@ def _render_proof(folder: Folder) -> str:
         f"{record.coverage.kept} kept{dropped}.{computed}",
         f"- The weights load strictly into timm's `{folder.architecture}`, and all are finite.",
     ]
+    if record.untold:
+        lines.append(f"- Not proven, since no shape tells it: {record.untold}.")
     parity = record.parity
     if parity is None:
         lines.append("- Parity was not measured at this conversion: no reference network for it was at hand.")

@@ -169,6 +169,8 @@ def run_inspect(arguments: argparse.Namespace) -> None:
     args = "".join(f", {name} = {value}" for name, value in network.model_args.items())
     print(f"architecture {network.architecture}{args}: all {len(shapes)} tensors have its names and shapes")
     print(f"  embeddings of {network.num_features} numbers, pooling {network.global_pool!r}")
+    if network.untold:
+        print(f"  no shape tells {network.untold}")
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
@@ -189,6 +191,8 @@ def run_convert(arguments: argparse.Namespace) -> None:
     for operation, count in record.coverage.computed.items():
         print(f"computed      {count} tensors by `{operation}`")
     print(f"architecture  {conversion.architecture}, loaded strictly")
+    if record.untold:
+        print(f"              no shape tells {record.untold}")
     if record.parity is None:
         print("parity        not measured: the recipe names no reference network for this architecture")
     else:

@@ -195,6 +195,7 @@ def _record(
         coverage=coverage,
         parity=proof.parity,
         fingerprint=proof.fingerprint,
+        untold=proof.network.untold,
         paper=manifest.paper if manifest else "",
         repository=manifest.repository if manifest else "",
         intended_use=manifest.intended_use if manifest else "",

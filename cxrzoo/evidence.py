@@ -25,7 +25,8 @@ class WeightsFile:
 class Network:
     """What timm says of an architecture once it is built: the facts that config.json repeats.
 
-    `model_args` are timm's arguments where they are other than the architecture's own.
+    `model_args` are timm's arguments where they are other than the architecture's own; `untold` is what no name and no
+    shape tells of it, and the recipe takes for granted.
     """
 
     architecture: str
@@ -37,6 +38,7 @@ class Network:
     first_conv: str
     classifier: str
     pool_size: tuple[int, int] | None
+    untold: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class FolderRecord:
     coverage: Coverage
     parity: Parity | None
     fingerprint: Fingerprint
+    untold: str = ""
     paper: str = ""
     repository: str = ""
     intended_use: str = ""

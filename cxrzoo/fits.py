@@ -1,23 +1,30 @@
 """One recipe held against one checkpoint: what would become of each key, and whether that makes a backbone."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from cxrzoo.checkpoint import Tensor, find_state_dict, list_mappings
+from cxrzoo.checkpoint import Lookup, StateDict, Tensor
 from cxrzoo.computing import add_counters, compute_all
-from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
+from cxrzoo.errors import CheckpointError, ConversionError, UnsafeCheckpointError
 from cxrzoo.operations import Readable
 from cxrzoo.recipe import Placement, Recipe, Route
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One recipe, by one route, held against one state_dict."""
+    """One recipe, by one route, held against one state_dict.
+
+    `path` is the dotted path of the mapping that was read, "" for the top level of the file; `rivals` are the other
+    routes of the recipe that account for all keys as well, and place them otherwise.
+    """
 
     route: Route
     tensors: dict[str, Tensor]
     placements: tuple[Placement, ...]
     unmatched: tuple[str, ...]
+    path: str = ""
+    rivals: tuple["Fit", ...] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -54,7 +61,7 @@ class Fit:
         """How many keys were dropped, by reason."""
         return dict(sorted(Counter(p.reason for p in self.placements if p.reason is not None).items()))
 
-    @property
+    @cached_property
     def collisions(self) -> dict[str, list[str]]:
         """Names in the backbone that more than one key would get."""
         by_target: dict[str, list[str]] = {}
@@ -63,7 +70,7 @@ class Fit:
                 by_target.setdefault(placement.target, []).append(placement.key)
         return {target: keys for target, keys in by_target.items() if len(keys) > 1}
 
-    @property
+    @cached_property
     def lacking(self) -> list[str]:
         """Patterns of tensors that such a checkpoint must have, and this one has not."""
         return [
@@ -92,55 +99,64 @@ class Fit:
         return f"fits: all {total} keys are accounted for ({len(self.kept)} kept{dropped})"
 
 
-def fit_recipe(
-    root: object,
-    recipe: Recipe,
-    *,
-    thorough: bool = True,
-    found: dict[tuple[str, ...], dict[str, Tensor]] | None = None,
-) -> Fit:
+def fit_recipe(root: object, recipe: Recipe, *, thorough: bool = True, lookup: Lookup | None = None) -> Fit:
     """Hold a recipe against the contents of a checkpoint, by the route of it that goes furthest.
 
     Args:
         thorough: Go on after the first key that no rule matches, so that the fit names all of them.
-        found: State_dicts of this root by where they were looked for, kept from one recipe to the next.
+        lookup: What was looked up in this root before, kept from one recipe to the next.
 
     Raises:
         CheckpointError: There is no state_dict where the recipe looks for it.
     """
-    found = {} if found is None else found
-    tensors = found[recipe.unwrap] = found.get(recipe.unwrap) or _find_tensors(root, recipe)
-    fits = []
-    for route in recipe.routes:
-        placements, unmatched = [], []
-        for key in tensors:
-            placement = route.place(key)
-            if placement is not None:
-                placements.append(placement)
-                continue
-            unmatched.append(key)
-            if not thorough:
-                break
-        fits.append(Fit(route, tensors, tuple(placements), tuple(unmatched)))
-    return min(fits, key=lambda fit: (len(fit.unmatched), -len(fit.placements)))
+    found = _find_tensors(lookup or Lookup(root), recipe)
+    fits = [_follow(route, found, thorough=thorough) for route in recipe.routes]
+    best = min(fits, key=lambda fit: (len(fit.unmatched), -len(fit.placements)))
+    equal = [fit for fit in fits if not fit.unmatched and not fit.collisions]
+    return _decide(equal) if best in equal and len(equal) > 1 else best
 
 
-def _find_tensors(root: object, recipe: Recipe) -> dict[str, Tensor]:
+def _follow(route: Route, found: StateDict, *, thorough: bool) -> Fit:
+    placements, unmatched = [], []
+    for key in found.tensors:
+        placement = route.place(key)
+        if placement is not None:
+            placements.append(placement)
+            continue
+        unmatched.append(key)
+        if not thorough:
+            break
+    return Fit(route, found.tensors, tuple(placements), tuple(unmatched), found.path)
+
+
+def _decide(fits: list[Fit]) -> Fit:
+    """Return one of several routes that account for all keys, with those as rivals that place them otherwise."""
+    # the blocks of a small network have places in a larger one too, whose number of tensors is another
+    likely = [fit for fit in fits if _has_right_number(fit)] or fits[:1]
+    first = likely[0]
+    rivals = tuple(fit for fit in likely if _targets(fit) != _targets(first))
+    return replace(first, rivals=rivals)
+
+
+def _targets(fit: Fit) -> list[tuple[str, str | None]]:
+    return [(placement.key, placement.target) for placement in fit.placements]
+
+
+def _has_right_number(fit: Fit) -> bool:
+    counts = {architecture.kept for architecture in fit.route.architectures}
     try:
-        return find_state_dict(root, recipe.unwrap)
+        return not counts or 0 in counts or len(fit.outputs()[0]) in counts
+    except ConversionError:
+        return False
+
+
+def _find_tensors(lookup: Lookup, recipe: Recipe) -> StateDict:
+    try:
+        return lookup.find(recipe.unwrap)
     except UnsafeCheckpointError:
         raise
     except CheckpointError:
         # where only one mapping can be meant, nobody has to name the key under which it lies
-        mappings = [m for m in list_mappings(root).values() if len(m) >= _FEW and all(map(_is_named, m.items()))]
-        if len(mappings) != 1:
+        if lookup.only is None:
             raise
-        return find_state_dict(mappings[0], ())
-
-
-#: A state_dict has more tensors; what an optimizer keeps for each parameter has fewer.
-_FEW = 8
-
-
-def _is_named(item: tuple[object, object]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+        return lookup.only

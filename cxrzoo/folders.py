@@ -13,21 +13,13 @@ from typing import Any, Literal
 from cxrzoo.errors import DigestError, FolderError, RecordError
 from cxrzoo.evidence import FolderRecord, Network
 from cxrzoo.records import decode, digest
+from cxrzoo.timm_arguments import check_arguments
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 SCHEMA = 2
-
-#: Arguments of timm that a config.json may pass on: some others open files or take classes.
-# fmt: off
-_ARGS = {
-    "in_chans", "img_size", "patch_size", "num_heads", "embed_dim", "depth", "mlp_ratio", "init_values", "global_pool",
-    "fc_norm", "pre_norm", "final_norm", "qkv_bias", "qkv_fused", "scale_mlp", "scale_attn_inner", "swiglu_mlp",
-    "swiglu_align_to", "use_rot_pos_emb", "use_abs_pos_emb", "use_post_norm", "use_fc_norm", "attn_type", "reg_tokens",
-    "num_reg_tokens", "no_embed_class", "class_token", "ref_feat_shape", "window_size", "layers", "channels",
-    "strict_img_size", "dynamic_img_size", "norm_eps", "bn_eps", "act_layer", "norm_layer",
-}
-# fmt: on
+#: Height and width of an image before it is cropped.
+_MOST_PIXELS = 8192
 
 
 @dataclass(frozen=True)
@@ -173,18 +165,11 @@ def parse_config(path: Path, content: bytes) -> Folder:
         )
     try:
         parsed = decode(_Config, config, str(where))
+        _check_bounds(parsed, str(where))
     except RecordError as error:
         raise FolderError(f"{error} Convert the model again.") from error
     if parsed.cxrzoo.default_variant not in parsed.cxrzoo.preprocessing:
         raise FolderError(f"{where}: no preprocessing variant is named {parsed.cxrzoo.default_variant!r}.")
-    # these reach timm as arguments, some of which (checkpoint_path) open files
-    for name, value in parsed.model_args.items():
-        values = value if isinstance(value, list) else [value]
-        if name not in _ARGS or not all(isinstance(item, bool | int | float | str) for item in values):
-            raise FolderError(
-                f"{where}: found {name} = {value!r} among model_args, expected plain values of "
-                f"{', '.join(sorted(_ARGS))}."
-            )
     return Folder(
         path=path,
         architecture=parsed.architecture,
@@ -193,6 +178,18 @@ def parse_config(path: Path, content: bytes) -> Folder:
         pretrained_cfg={name: value for name, value in asdict(parsed.pretrained_cfg).items() if value is not None},
         record=parsed.cxrzoo,
     )
+
+
+def _check_bounds(config: _Config, where: str) -> None:
+    """Refuse numbers that would take memory freely, in a network or in images, before the weights are looked at."""
+    timm = config.pretrained_cfg
+    check_arguments(config.model_args, f"{where}: model_args", timm.input_size[1:] if timm.fixed_input_size else ())
+    for name, variant in config.cxrzoo.preprocessing.items():
+        resized = max(variant.input_size[1:]) / variant.crop_pct
+        if resized > _MOST_PIXELS:
+            raise RecordError(
+                f"{where}: {name!r} makes images of {resized:g} px before the crop, expected at most {_MOST_PIXELS}."
+            )
 
 
 def _own_digest(config: dict[str, Any]) -> str:

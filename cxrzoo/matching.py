@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from cxrzoo.checkpoint import Tensor
+from cxrzoo.checkpoint import Lookup
 from cxrzoo.errors import (
     CheckpointError,
     ConversionError,
@@ -27,81 +27,142 @@ def group_keys(keys: Iterable[str], most: int = 20) -> dict[str, int]:
     return dict(sorted(groups.items()))
 
 
-def fit_all(root: object, *, thorough: bool = True) -> list[Fit]:
+def fit_all(root: object, *, thorough: bool = True, lookup: Lookup | None = None) -> list[Fit]:
     """Hold every recipe against the contents of a checkpoint, those first that go furthest; at least one is returned.
 
     Raises:
         CheckpointError: No recipe finds a state_dict; the text is that of the first one.
     """
-    fits, errors = [], []
-    found: dict[tuple[str, ...], dict[str, Tensor]] = {}
+    fits = []
+    first: CheckpointError | None = None
+    lookup = lookup or Lookup(root)
     for recipe in map(load_recipe, list_recipes()):
         try:
-            fits.append(fit_recipe(root, recipe, thorough=thorough, found=found))
+            fits.append(fit_recipe(root, recipe, thorough=thorough, lookup=lookup))
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:
-            errors.append(error)
+            first = first or error.with_traceback(None)  # whose frames would keep all that was looked at
     fits = [fit for fit in fits if fit.recipe.refuses is None or not fit.lacking]
-    if not fits:
-        raise errors[0]
-    return sorted(fits, key=lambda fit: (not fit.complete, fit.recipe.general, bool(fit.lacking), len(fit.unmatched)))
+    if not fits and first is not None:
+        raise first
+    return sorted(fits, key=_distance)
+
+
+def _distance(fit: Fit) -> tuple[bool, bool, bool, int, int]:
+    unmatched, placed = len(fit.unmatched), len(fit.placements)
+    return not fit.complete, fit.recipe.general, bool(fit.lacking), unmatched, -placed
 
 
 def choose_fit(root: object, recipe: str | None) -> Fit:
     """Return the fit of the named recipe, or of the only one that fits.
 
-    A recipe that is general, taking any key as it is, counts only where no other fits.
+    Recipes that fit different mappings of a file mean different weights, and none goes before another. Of those that
+    fit the same mapping, one that is general, taking any key as it is, counts only where no other fits, and one whose
+    signs are there goes before one that asks for none.
 
     Raises:
         UnmatchedKeyError: Keys match no rule.
         KeyCollisionError: Two keys would get the same name.
         ConversionError: No recipe fits, several do, nothing would be kept, or the family is refused.
     """
+    lookup = Lookup(root)
     if recipe is not None:
-        fit = fit_recipe(root, load_recipe(recipe))
+        fit = fit_recipe(root, load_recipe(recipe), lookup=lookup)
         _insist(fit)
         return fit
-    fits = fit_all(root, thorough=False)
-    complete = [fit for fit in fits if fit.complete]
-    special = [fit for fit in complete if not fit.recipe.general]
+    fits = fit_all(root, thorough=False, lookup=lookup)
+    by_mapping: dict[int, list[Fit]] = {}
     for fit in fits:
-        if not (special and fit.recipe.general):
-            _insist_on_support(fit)
+        if fit.complete:
+            by_mapping.setdefault(id(fit.tensors), []).append(fit)
+    if not by_mapping:
+        raise _explain_misfit(fits, root, lookup)
+    best = [fit for complete in by_mapping.values() for fit in _prefer(complete)]
+    if len(by_mapping) == 1:
+        _insist_on_support(best[0], general=best[0].recipe.general)
+    if len(best) > 1:
+        raise _explain_ambiguity(best, len(by_mapping))
+    _insist_on_one_route(best[0])
+    return best[0]
+
+
+def _prefer(complete: list[Fit]) -> list[Fit]:
+    """Return those that know best among the fits of one mapping."""
+    special = [fit for fit in complete if not fit.recipe.general] or complete
     # what has the signs of a family is of it, even if a recipe without signs takes its keys as well
-    special = [fit for fit in special if fit.recipe.requires] or special or complete
-    if len(special) == 1:
-        return special[0]
-    if special:
-        shown = "\n".join(f"  {fit.recipe.name}: {fit.recipe.summary} It {fit.explain()}." for fit in special)
-        names = " or ".join(f"--recipe {fit.recipe.name}" for fit in special)
-        raise ConversionError(f"several recipes fit this checkpoint:\n{shown}\nSay which one is meant: {names}.")
-    shown = "\n".join(f"  {fit.recipe.name}: {fit.explain()}" for fit in fit_all(root)[:5])
-    raise ConversionError(
+    return [fit for fit in special if fit.recipe.requires] or special
+
+
+def _explain_ambiguity(fits: list[Fit], mappings: int) -> ConversionError:
+    shown = "\n".join(f"  {_titled(fit)}: {fit.recipe.summary} It {fit.explain()}." for fit in fits)
+    names = " or ".join(f"--recipe {fit.recipe.name}" for fit in fits)
+    what = "several recipes fit this checkpoint" + (", and read different weights of it" if mappings > 1 else "")
+    return ConversionError(f"{what}:\n{shown}\nSay which one is meant: {names}.")
+
+
+def _explain_misfit(fits: list[Fit], root: object, lookup: Lookup) -> ConversionError:
+    for fit in fits:
+        if fit.recipe.refuses is not None:
+            return _refuse(fit)
+    # only those that are shown are held against all keys
+    nearest = [fit_recipe(root, fit.recipe, lookup=lookup) for fit in fits[:5]]
+    shown = "\n".join(f"  {_titled(fit)}: {fit.explain()}" for fit in sorted(nearest, key=_distance))
+    return ConversionError(
         f"none of the {len(fits)} recipes fits this checkpoint. Those that come nearest:\n{shown}\n"
         "If it is of a family named here, pass --recipe to see every key that has no rule; "
         "if not, write a recipe of your own and pass its path (conversion/README.md, 'Add a checkpoint family')."
     )
 
 
-def _insist_on_support(fit: Fit) -> None:
-    if fit.recipe.refuses is not None:
-        raise ConversionError(
-            f"this is a checkpoint of the kind {fit.recipe.name!r}, which is refused: {fit.recipe.refuses}"
-        )
+def _titled(fit: Fit) -> str:
+    return f"{fit.recipe.name}, read from {fit.path!r}" if fit.path else fit.recipe.name
+
+
+def _refuse(fit: Fit) -> ConversionError:
+    return ConversionError(
+        f"this is a checkpoint of the kind {fit.recipe.name!r}, which is refused: {fit.recipe.refuses}"
+    )
+
+
+def _insist_on_support(fit: Fit, *, general: bool) -> None:
+    """Raise if what a recipe reads has the signs of a family that is refused, or of one refused in `general`."""
+    for other in map(load_recipe, list_recipes()):
+        if other.refuses is not None and (general or not other.general):
+            refused = Fit(other.routes[0], fit.tensors, (), ())
+            if not refused.lacking:
+                raise _refuse(refused)
+
+
+def _insist_on_one_route(fit: Fit) -> None:
+    if not fit.rivals:
+        return
+    other = fit.rivals[0]
+    ends = [each.route.recipes[1].name for each in (fit, other)]
+    key, ours, theirs = next(
+        (one.key, one.target, two.target)
+        for one, two in zip(fit.placements, other.placements, strict=True)
+        if one.target != two.target
+    )
+    raise ConversionError(
+        f"the recipe {fit.recipe.name!r} can go on in {ends[0]!r} and in {ends[1]!r}, which both account for all keys, "
+        f"and differ: {key!r} would be {_named(ours)} or {_named(theirs)}. Pass the path of a copy of it, with only "
+        "the one that is meant in `then`."
+    )
+
+
+def _named(target: str | None) -> str:
+    return "dropped" if target is None else repr(target)
 
 
 def _insist(fit: Fit) -> None:
     where = f"conversion/{fit.recipe.name}.toml"
-    _insist_on_support(fit)
-    for other in map(load_recipe, list_recipes()):
-        if other.refuses is not None and not other.general:
-            refused = Fit(other.routes[0], fit.tensors, (), ())
-            if not refused.lacking:
-                _insist_on_support(refused)
+    if fit.recipe.refuses is not None:
+        raise _refuse(fit)
+    _insist_on_support(fit, general=False)
     if fit.unmatched:
         some = ", ".join(map(repr, fit.unmatched[:10])) + (", …" if len(fit.unmatched) > 10 else "")
-        others = [other.recipe.name for other in fit_all(fit.tensors) if other.complete]
+        others = [other.recipe.name for other in fit_all(fit.tensors, thorough=False) if other.complete]
         hint = f" The recipe {others[0]!r} fits: pass --recipe {others[0]}." if others else ""
         raise UnmatchedKeyError(
             f"{len(fit.unmatched)} of {len(fit.tensors)} keys match no rule of {where}: {some}.{hint or _ADD_A_RULE}"
@@ -122,6 +183,7 @@ def _insist(fit: Fit) -> None:
             f"{where} keeps none of the {len(fit.tensors)} keys, such as {next(iter(fit.tensors))!r}. "
             "Is it the right recipe? `cxrzoo inspect` shows which one fits."
         )
+    _insist_on_one_route(fit)
 
 
 _ADD_A_RULE = " Add a rule that renames or drops them, and an example of it under [examples]."

@@ -105,8 +105,16 @@ def _load(network: Network, weights: Path, written: WeightsFile) -> "nn.Module":
 def _embed(model: "nn.Module", images: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    with torch.inference_mode():
-        features: torch.Tensor = model(images)
+    try:
+        with torch.inference_mode():
+            features: torch.Tensor = model(images)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if "can't allocate" in str(error):  # torch has no class of its own for that on a processor
+            raise
+        height, width = images.shape[2:]
+        raise ConversionError(
+            f"the network can't take images of {height} × {width}: {error}. State another --size."
+        ) from error
     return features
 
 
@@ -155,6 +163,7 @@ class Prover:
         Raises:
             ConversionError: The child ended without an answer; otherwise what `prove` raises.
         """
+        complaint = ""
         try:
             output, complaint = self._process.communicate(json.dumps(asdict(claim)))
             answer = json.loads(output.rpartition("\n")[2])

@@ -1,7 +1,9 @@
 """How the keys of one family of checkpoints become those of a timm backbone: data, and where one key goes."""
 
 import functools
+import itertools
 import re
+import string
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +12,12 @@ from typing import Any, Literal
 from cxrzoo._paths import RECIPES
 from cxrzoo.errors import RecordError
 from cxrzoo.records import digest, read_toml
+from cxrzoo.timm_arguments import check_arguments
+
+#: A recipe may come from a stranger, and must neither grow nor go on without end.
+_LONGEST_TEXT = 500
+_LONGEST_CHAIN = 8
+_MOST_ROUTES = 100
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Rule:
         if (self.rename is None) == (self.drop is None):
             raise RecordError(f"rule {self.match!r}: give either rename or drop.")
         groups = _compile(self.match, "rule").groupindex
-        unknown = set(self.words) | set(re.findall(r"\{(\w*)\}", self.rename or ""))
+        unknown = set(self.words) | _fields(self.rename or "", f"rule {self.match!r}")
         if not unknown <= set(groups):
             raise RecordError(f"rule {self.match!r}: no group is named {', '.join(sorted(unknown - set(groups)))}.")
 
@@ -82,16 +90,21 @@ class Compute:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise RecordError(f"compute {self.output!r}: inputs is empty, expected one name or more.")
-        known = set(re.findall(r"\{(\w+)\}", self.inputs[0]))
-        used = set(re.findall(r"\{(\w+)\}", " ".join((self.output, *self.inputs, *self.beside))))
+        where = f"compute {self.output!r}"
+        known = set(_compile(self._pattern, where).groupindex)
+        used = set().union(*(_fields(text, where) for text in (self.output, *self.inputs, *self.beside)))
         if not used <= known:
             raise RecordError(
                 f"compute {self.output!r}: {', '.join(sorted(used - known))} does not stand in its first input."
             )
 
+    @property
+    def _pattern(self) -> str:
+        return re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", re.escape(self.inputs[0]))
+
     def find(self, names: Iterable[str]) -> Iterator[tuple[str, list[str], list[str]]]:
         """Yield output, inputs and what lies beside for each time that this applies: for each match of input one."""
-        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", re.escape(self.inputs[0]))
+        pattern = self._pattern
         for name in names:
             found = re.fullmatch(pattern, name)
             if found:
@@ -105,7 +118,8 @@ class Architecture:
     """One timm architecture a recipe can fill, with the number of tensors it has.
 
     `args` go to timm where they are other than its defaults and can't be told from shapes. `upstream` and `classifier`
-    are the reference network's own name and that of its last layer.
+    are the reference network's own name and that of its last layer. `untold` says what is taken for granted, where
+    another network with other features has the same names and shapes.
     """
 
     name: str
@@ -113,6 +127,10 @@ class Architecture:
     args: dict[str, Any] = field(default_factory=dict)
     upstream: str = ""
     classifier: str = ""
+    untold: str = ""
+
+    def __post_init__(self) -> None:
+        check_arguments(self.args, f"architecture {self.name!r}: args")
 
 
 @dataclass(frozen=True)
@@ -158,14 +176,20 @@ class Recipe:
 
     @property
     def routes(self) -> list["Route"]:
-        """All ways through `then`, each ending in a recipe that has none."""
-        if not self.then:
-            return [Route((self,))]
-        return [Route((self, *rest.recipes)) for name in self.then for rest in load_recipe(name).routes]
+        """All ways through `then`, each ending in a recipe that has none.
+
+        Raises:
+            RecordError: A chain leads back to itself or is too long, or there are too many.
+        """
+        found = list(itertools.islice(_follow((self,)), _MOST_ROUTES + 1))
+        if len(found) > _MOST_ROUTES:
+            raise RecordError(f"recipe {self.name!r}: `then` leads on in more than {_MOST_ROUTES} ways. Name fewer.")
+        return found
 
     @property
     def digest(self) -> str:
         """The sha256 over all that decides about the backbone, of this recipe and of those it goes on in."""
+        _ = self.routes  # a chain without end has no digest
         own = {name: value for name, value in asdict(self).items() if name not in _TEXTS}
         return digest([own, [load_recipe(name).digest for name in self.then]])
 
@@ -241,8 +265,43 @@ def load_recipe(name: str) -> Recipe:
     return read_recipe(RECIPES / f"{name}.toml")
 
 
+def _follow(chain: tuple[Recipe, ...]) -> Iterator[Route]:
+    if not chain[-1].then:
+        yield Route(chain)
+        return
+    if len(chain) == _LONGEST_CHAIN:
+        raise RecordError(
+            f"recipe {chain[0].name!r}: found more than {_LONGEST_CHAIN} recipes one after the other, "
+            f"{' > '.join(recipe.name for recipe in chain)}. Does one lead back to itself? A chain ends in a recipe "
+            "without `then`."
+        )
+    for name in chain[-1].then:
+        yield from _follow((*chain, load_recipe(name)))
+
+
 def _compile(pattern: str, what: str) -> re.Pattern[str]:
+    _insist_on_length(pattern, what)
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise RecordError(f"{what} {pattern!r} is not a regular expression: {error}.") from error
+
+
+def _fields(template: str, what: str) -> set[str]:
+    """Return the names in braces; a format, a conversion or an attribute would be carried out by `str.format`."""
+    _insist_on_length(template, what)
+    try:
+        parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise RecordError(f"{what}: {template!r} is no template: {error}. Braces hold the name of a group.") from error
+    for name, form, conversion in parts:
+        if form or conversion or not str(name).isidentifier():
+            raise RecordError(f"{what}: found {template!r}, expected nothing but the name of a group in braces.")
+    return {str(name) for name, _, _ in parts}
+
+
+def _insist_on_length(text: str, what: str) -> None:
+    if len(text) > _LONGEST_TEXT:
+        raise RecordError(
+            f"{what}: found {text[:60]!r} and more, {len(text)} characters; expected at most {_LONGEST_TEXT}."
+        )

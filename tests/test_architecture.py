@@ -19,6 +19,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.p
 LAYERS = [
     ["errors", "_paths"],
     ["records"],
+    ["timm_arguments"],
     ["manifest", "recipe"],
     ["registry", "catalogue"],
     ["checkpoint"],

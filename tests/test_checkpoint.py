@@ -23,8 +23,16 @@ from hostile import assembler, zips
 from hostile.assembler import call, dict_of, integer, legacy, name, program, storage, tensor, text, tuple_of
 
 import cxrzoo.checkpoint
-from cxrzoo.checkpoint import Opaque, Tensor, describe_root, find_state_dict, open_checkpoint, read_safetensors_header
-from cxrzoo.errors import CheckpointError
+from cxrzoo.checkpoint import (
+    Opaque,
+    Tensor,
+    describe_root,
+    find_state_dict,
+    list_mappings,
+    open_checkpoint,
+    read_safetensors_header,
+)
+from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
 
 DTYPES = {
     torch.float64: "F64",
@@ -471,6 +479,129 @@ def test_the_description_is_short(tmp_path: Path) -> None:
         "'more0': None",
     ] == lines[:7]
     assert (51, "… and 16 more") == (len(lines), lines[-1])
+
+
+def test_a_large_description_ends_early(tmp_path: Path) -> None:
+    """No more than so many values are looked at to describe a checkpoint, however often they are referred to."""
+    tree = {f"k{index}": [[None] * 10_000] for index in range(20)}
+    with open_checkpoint(saved(tmp_path, tree)) as checkpoint:
+        lines = describe_root(checkpoint.root)
+    assert ("'k0': list of 1", "'k19': list of 1, …") == (lines[0], lines[-1])
+    shared = tree["k0"]
+    with open_checkpoint(
+        saved(tmp_path, {f"k{index}": shared for index in range(20)} | {"t": torch.zeros(2)})
+    ) as other:
+        lines = describe_root(other.root)
+    assert ("'k19': list of 1, …", "'t': tensor F32 (2,)") == (lines[19], lines[20])
+
+
+def test_mappings_are_listed_once(tmp_path: Path) -> None:
+    """A mapping with millions of ways to it is listed at the first of the shortest, and at no other."""
+    leaf = {"w": torch.zeros(2)}
+    graph: Any = leaf
+    for _ in range(3):
+        graph = {f"k{index}": graph for index in range(50)}
+    tree = {"deep": graph, "near": leaf, "far": {"again": leaf}, "x" * 201: {"v": torch.zeros(2)}}
+    with open_checkpoint(saved(tmp_path, tree)) as checkpoint:
+        assert {"near": ["w"]} == {path: list(mapping) for path, mapping in list_mappings(checkpoint.root).items()}
+
+
+def test_paths_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    """What is listed under a path is what is found there, also where keys hold dots or nothing."""
+    tree = {
+        "a.b": {"w": torch.zeros(2)},
+        "a": {"b": {"v": torch.zeros(2)}},
+        "": {"u": torch.zeros(2)},
+        "t": torch.zeros(2),
+    }
+    with open_checkpoint(saved(tmp_path, tree)) as checkpoint:
+        assert ["w"] == list(list_mappings(checkpoint.root)["a.b"]) == list(find_state_dict(checkpoint.root, ["a.b"]))
+        assert "t" in list_mappings(checkpoint.root)[""]
+
+
+def test_there_are_not_too_many_tensors(tmp_path: Path) -> None:
+    """More tensors than any network has are refused, even if they hold nothing."""
+    shared = tensor(shape=(0,)) + b"q\0" + b"0}("
+    path = tmp_path / "many.pt"
+    for count in (20_000, 20_001):
+        names = b"".join(text(f"w{index}") + b"h\0" for index in range(count))
+        path.write_bytes(zips.checkpoint(program(shared + names + b"u"), {"0": bytes(16)}))
+        with open_checkpoint(path) as checkpoint:
+            if count == 20_000:
+                assert count == len(find_state_dict(checkpoint.root, []))
+                continue
+            with pytest.raises(UnsafeCheckpointError, match="20001 tensors"):
+                find_state_dict(checkpoint.root, [])
+
+
+def test_copies_do_not_change(tmp_path: Path) -> None:
+    """What is made of a dict or of a list holds what that held then, as in Python."""
+    made = (
+        b"}q\0"
+        + text("a")
+        + b"Ns0"
+        + call("collections", "OrderedDict", b"h\0")
+        + b"q\1"
+        + b"0h\0"
+        + text("b")
+        + b"Ns0"
+    )
+    listed = b"]q\2" + b"Na0" + call("builtins", "set", b"h\2") + b"q\3" + b"0h\2Na0"
+    path = tmp_path / "copies.pt"
+    path.write_bytes(zips.checkpoint(program(made + listed + dict_of(made=b"h\1", of=b"h\0", set=b"h\3", list=b"h\2"))))
+    with open_checkpoint(path) as checkpoint:
+        assert {
+            "made": {"a": None},
+            "of": {"a": None, "b": None},
+            "set": (None,),
+            "list": [None, None],
+        } == checkpoint.root
+
+
+def test_keys_that_are_no_text_name_nothing(tmp_path: Path) -> None:
+    """A tensor or a class as a key takes the place of no text, and is the name of no tensor."""
+    path = tmp_path / "keys.pt"
+    keys = (tensor(), text("tensor 0"), text("torch.Size"), name("torch", "Size"))
+    body = b"}(" + b"".join(key + tensor() for key in keys) + b"u"
+    path.write_bytes(zips.checkpoint(program(body), {"0": bytes(16)}))
+    with open_checkpoint(path) as checkpoint:
+        root: Any = checkpoint.root
+        assert ["tensor 0", "tensor 0", "torch.Size", "torch.Size"] == list(map(str, root))
+        assert 4 == len(root)
+        assert "tensor 0: tensor F32 (4,)" == describe_root(root)[0]
+        with pytest.raises(UnsafeCheckpointError, match="a tensor is named tensor 0"):
+            find_state_dict(root, [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "expected"),
+    [((1, 2), (2**62, 3), [0, 3]), ((2, 1), (1, 2**62), [0, 1]), ((2, 0), (2**62, 1), []), ((1,), (2**62,), [0])],
+)
+def test_strides_that_count_for_nothing(
+    tmp_path: Path, shape: tuple[int, ...], stride: tuple[int, ...], expected: list[int]
+) -> None:
+    """The stride of an axis of size 1 may be anything, as in torch."""
+    path = tmp_path / "strides.pt"
+    path.write_bytes(
+        zips.checkpoint(program(tensor(shape=shape, stride=stride)), {"0": struct.pack("<4i", 0, 1, 2, 3)})
+    )
+    with open_checkpoint(path) as checkpoint:
+        assert isinstance(checkpoint.root, Tensor)
+        assert struct.pack(f"<{len(expected)}i", *expected) == bytes(checkpoint.root.read())
+
+
+@pytest.mark.parametrize("place", range(5), ids=["magic", "protocol", "system", "tree", "keys"])
+def test_only_the_tree_of_a_legacy_file_may_be_long(tmp_path: Path, place: int) -> None:
+    """Of the five pickles of a legacy file only the tree may hold much; the others have small budgets."""
+    parts = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}, [])]
+    parts[place] = b"\x80\2(" + text("x" * 1_000_000) * 2 + b"0" * 2 + b"0" + parts[place][2:]
+    path = tmp_path / "long.pt"
+    path.write_bytes(b"".join(parts))
+    if place == 3:
+        assert {} == read(path)
+    else:
+        with pytest.raises(UnsafeCheckpointError, match="its pickle is larger than"):
+            read(path)
 
 
 def test_opaque_values_and_tensors_are_frozen(tmp_path: Path) -> None:

@@ -2,21 +2,31 @@
 
 import hashlib
 import json
+import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import factories
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from cxrzoo import parity
 from cxrzoo.cli import main
+from cxrzoo.errors import ConversionError
+from cxrzoo.evidence import WeightsFile
+from cxrzoo.manifest import Preprocessing
 
 Output = pytest.CaptureFixture[str]
+PREPROCESSING = Preprocessing((3, 224, 224), (0.5,) * 3, (0.25,) * 3, "bilinear", 1.0, "center")
 
 
 def test_list(capsys: Output) -> None:
@@ -202,6 +212,157 @@ def test_card(resnet18_folder: Path, capsys: Output) -> None:
     """`card` prints the card that lies in the folder."""
     assert 0 == main(["card", str(resnet18_folder)])
     assert (resnet18_folder / "README.md").read_text().strip() == capsys.readouterr().out.strip()
+
+
+STATED = ["--size", "224", "--mean", "0.5", "--std", "0.25"]
+FAILING = {
+    "no recipe": (["--recipe", "mocco"], "no recipe is named"),
+    "a recipe of another family": (["--recipe", "swav"], "swav"),
+    "a recipe that is data no more": (["--recipe", "own.toml"], "expected nothing but the name of a group"),
+    "a recipe without end": (["--recipe", "loop.toml"], "loop > loop"),
+    "no architecture": (["--architecture", "resnet19"], "timm has no architecture named 'resnet19'"),
+    "another architecture": (["--architecture", "resnet34"], "the tensors are not those of resnet34"),
+    "no preprocessing": (["--preprocess-from", "mine"], "no model is named 'mine'"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), FAILING.values(), ids=FAILING.keys())
+def test_failed_conversion_leaves_nothing(
+    options: list[str],
+    message: str,
+    resnet18_checkpoint: Path,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where recipe, architecture or preprocessing fail, status 1 says why, without a folder or a part of one."""
+    monkeypatch.chdir(tmp_path)
+    rule = "[[rule]]\nmatch = '(?P<a>.+)'\nrename = '{a.__class__}'\n"
+    Path("own.toml").write_text(f"name = 'own'\nsummary = 'x'\n{rule}")
+    Path("loop.toml").write_text("name = 'loop'\nsummary = 'x'\nthen = ['./loop.toml']\n")
+    stated = [] if "--preprocess-from" in options else STATED
+
+    assert 1 == main(["convert", str(resnet18_checkpoint), "--out", "out", *stated, *options])
+
+    assert message in capsys.readouterr().err
+    assert {"own.toml", "loop.toml"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_size_that_the_network_cannot_take(tmp_path: Path, capsys: Output) -> None:
+    """Images too small for the network are called that, and memory is not blamed."""
+    checkpoint = factories.save(tmp_path / "mine.pth.tar", factories.make_moco("densenet121"))
+
+    assert 1 == main(["convert", str(checkpoint), "--out", str(tmp_path / "out"), *STATED, "--size", "16"])
+
+    error = capsys.readouterr().err
+    assert "the network can't take images of 16 × 16: " in error
+    assert "State another --size." in error
+    assert "memory" not in error
+    assert ["mine.pth.tar"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, ValueError])
+def test_network_refuses_images(kind: type[Exception]) -> None:
+    """Whatever a network raises at images is explained; that memory ran out is passed on as it is."""
+
+    def network(text: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        def call(images: torch.Tensor) -> torch.Tensor:
+            raise kind(text)
+
+        return call
+
+    images = torch.zeros(1, 3, 448, 224)
+    with pytest.raises(ConversionError, match=r"can't take images of 448 × 224: too wide\. State another --size\."):
+        parity._embed(network("too wide"), images)  # type: ignore[arg-type]
+    with pytest.raises(kind, match="^DefaultCPUAllocator: can't allocate"):
+        parity._embed(network("DefaultCPUAllocator: can't allocate memory"), images)  # type: ignore[arg-type]
+
+
+DEATHS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "it dies": (lambda child: child.kill(), "ended with status -9: no message. Is there enough memory?"),
+    "it can't be asked": (lambda child: child.stdin.close(), "no message. Is there enough memory?"),
+}
+
+
+@pytest.mark.parametrize(("death", "message"), DEATHS.values(), ids=DEATHS.keys())
+def test_prover_without_an_answer(death: Callable[[Any], object], message: str) -> None:
+    """A child that ends without an answer, or can't be asked, is an error that asks about memory."""
+    claim = parity.Claim("c", "w", WeightsFile("0", 0, 0), "moco", None, PREPROCESSING)
+
+    with parity.Prover() as prover, pytest.raises(ConversionError, match=re.escape(message)):
+        death(prover._process)
+        prover.prove(claim)
+
+
+def start_conversion(checkpoint: Path, out: Path, environment: dict[str, str], when: str) -> subprocess.Popen[str]:
+    """Start `cxrzoo convert`, which prints the number of its child and then waits, before or after the claim."""
+    code = (
+        "import subprocess, sys, time\n"
+        "def communicate(self, claim):\n"
+        f"    if {when == 'after the claim'}:\n"
+        "        self.stdin.write(claim)\n"
+        "        self.stdin.close()\n"
+        "    print(self.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+        "subprocess.Popen.communicate = communicate\n"
+        "from cxrzoo.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "convert", str(checkpoint), "--out", str(out), *STATED],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_end(process: int, seconds: float) -> bool:
+    """Return whether a process, which is no child of ours, ends within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(process, 0)
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_ctrl_c(resnet18_checkpoint: Path, tmp_path: Path, child_environment: dict[str, str]) -> None:
+    """Ctrl-C during a proof ends with status 130, one line and no traceback; nothing is left behind."""
+    running = start_conversion(resnet18_checkpoint, tmp_path / "out", child_environment, "after the claim")
+    assert running.stdout is not None
+    child = int(running.stdout.readline())
+    time.sleep(0.2)
+
+    os.killpg(running.pid, signal.SIGINT)
+    _, error = running.communicate(timeout=60)
+
+    assert (130, "cxrzoo: stopped.\n") == (running.returncode, error)
+    assert [] == list(tmp_path.iterdir())
+    assert wait_for_end(child, 5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc whether a process has ended")
+@pytest.mark.parametrize("when", ["before the claim", "after the claim"])
+def test_killed_during_the_proof(
+    when: str, resnet18_checkpoint: Path, tmp_path: Path, child_environment: dict[str, str]
+) -> None:
+    """A killed conversion leaves no child running, and the next one into the same folder removes what it left."""
+    running = start_conversion(resnet18_checkpoint, tmp_path / "out", child_environment, when)
+    assert running.stdout is not None
+    child = int(running.stdout.readline())
+
+    running.terminate()
+    running.communicate(timeout=60)
+
+    assert -signal.SIGTERM == running.returncode
+    assert [".tmp-"] == [path.name[:5] for path in tmp_path.iterdir()]
+    assert wait_for_end(child, 60)
+    (tmp_path / ".tmp-notes").mkdir()
+    os.utime(tmp_path / ".tmp-notes", (0, 0))
+    assert 1 == main(["convert", str(resnet18_checkpoint), "--out", str(tmp_path / "out"), *STATED, "--recipe", "swav"])
+    assert [".tmp-notes"] == [path.name for path in tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["--help"]], ids=["list", "--help"])

@@ -1,6 +1,7 @@
 """Recipes: every one of them parses, its examples hold, and mistakes in one are named."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,13 @@ def test_rules_match_whole_keys() -> None:
     assert load_recipe("moco").place("extra.module.queue") is None
 
 
+TEMPLATE = 'summary = "x"\n[[rule]]\nmatch = "(?P<a>.+)"\nrename = "%s"'
+COMPUTE = (
+    'summary = "x"\n[[compute]]\noutput = "%s"\napply = "chunk"\ninputs = ["%s"]\n[[rule]]\nmatch = "a"\ndrop = "b"'
+)
+ARGUMENTS = (
+    'name = "broken"\nsummary = "x"\n[[architectures]]\nname = "n"\nargs = { %s }\n[[rule]]\nmatch = "a"\ndrop = "b"'
+)
 BROKEN = {
     "unknown field": ('summary = "x"\nsumary = "x"', "Did you mean 'summary'?"),
     "no summary": ("", "the field 'summary' is missing"),
@@ -105,6 +113,31 @@ BROKEN = {
     ),
     "bad pattern": ('summary = "x"\n[[rule]]\nmatch = "("\ndrop = "c"', "is not a regular expression"),
     "unknown group": ('summary = "x"\n[[rule]]\nmatch = "(?P<a>.)"\nrename = "{b}"', "no group is named b"),
+    "repeats without number": (
+        'summary = "x"\n[[rule]]\nmatch = "a{99999999999999999999}"\ndrop = "c"',
+        "is not a regular expression",
+    ),
+    "long pattern": (f'summary = "x"\n[[rule]]\nmatch = "{"a" * 501}"\ndrop = "c"', "501 characters; expected at most"),
+    "long name": (
+        f'summary = "x"\n[[rule]]\nmatch = "(?P<a>.)"\nrename = "{"{a}" * 200}"',
+        "rule '(?P<a>.)': found '{a}{a}",
+    ),
+    "long shape": (
+        f'summary = "x"\n[[requires]]\nmatch = "a"\nshape = "{"1" * 501}"\n[[rule]]\nmatch = "a"\ndrop = "c"',
+        "501 characters; expected at most",
+    ),
+    "open brace": (TEMPLATE % "{", "rule '(?P<a>.+)': '{' is no template"),
+    "conversion": (TEMPLATE % "{a!z}", "rule '(?P<a>.+)': found '{a!z}', expected nothing but the name of a group"),
+    "format": (TEMPLATE % "{a:>19999999}", "rule '(?P<a>.+)': found '{a:>19999999}', expected nothing but the name"),
+    "format in a format": (TEMPLATE % "{a:{a}}", "rule '(?P<a>.+)': found '{a:{a}}', expected nothing but the name"),
+    "attribute": (TEMPLATE % "{a.__class__}", "rule '(?P<a>.+)': found '{a.__class__}', expected nothing but the name"),
+    "item": (TEMPLATE % "{a[0]}", "rule '(?P<a>.+)': found '{a[0]}', expected nothing but the name"),
+    "place": (TEMPLATE % "{0}", "rule '(?P<a>.+)': found '{0}', expected nothing but the name"),
+    "format in an output": (COMPUTE % ("{a:>9}", "{a}"), "compute '{a:>9}': found '{a:>9}', expected nothing but"),
+    "attribute in an input": (COMPUTE % ("{a}", "{a}.{a.b}"), "compute '{a}': found '{a}.{a.b}', expected nothing but"),
+    "one group twice": (COMPUTE % ("x", "{a}.{a}"), "compute 'x' '(?P<a>[^.]+)"),
+    "a file for timm": (ARGUMENTS % "checkpoint_path = 'evil.pth'", "found the argument 'checkpoint_path'"),
+    "a network without end": (ARGUMENTS % "depth = 3000", "found depth = 3000, expected"),
     "not TOML": ("summary = ", "is not valid TOML"),
     "wrong name": ('name = "other"\nsummary = "x"', "the name is 'other', expected the file's own, 'broken'"),
 }
@@ -124,6 +157,45 @@ def test_broken_recipe(text: str, message: str, tmp_path: Path) -> None:
         read_recipe(path)
 
     assert str(caught.value).startswith("conversion/broken.toml")
+
+
+def write_chain(folder: Path, *then: list[str]) -> Path:
+    """Write recipes r0, r1, … that go on in those named, and return the first."""
+    for number, names in enumerate(then):
+        shown = ", ".join(f'"{folder / name}.toml"' for name in names)
+        (folder / f"r{number}.toml").write_text(f'name = "r{number}"\nsummary = "x"\nthen = [{shown}]\n')
+    return folder / "r0.toml"
+
+
+ENDLESS = {
+    "itself": ([["r0"]], "r0 > r0 > r0"),
+    "itself many times": ([["r0"] * 50], "r0 > r0 > r0"),
+    "each other": ([["r1"], ["r0"]], "r0 > r1 > r0"),
+    "nine": ([[f"r{n + 1}"] for n in range(8)] + [[]], "r0 > r1 > r2 > r3 > r4 > r5 > r6 > r7"),
+    "many ways": ([[f"r{n + 1}"] * 50 for n in range(7)] + [[]], "in more than 100 ways"),
+}
+
+
+@pytest.mark.parametrize(
+    "use", [lambda r: r.routes, lambda r: r.digest, lambda r: r.place("a")], ids=["routes", "digest", "place"]
+)
+@pytest.mark.parametrize(("then", "message"), ENDLESS.values(), ids=ENDLESS.keys())
+def test_chain_without_end(
+    then: list[list[str]], message: str, use: Callable[[Recipe], object], tmp_path: Path
+) -> None:
+    """Recipes that go on in themselves, or further than is sensible, are refused with the chain's names."""
+    recipe = load_recipe(str(write_chain(tmp_path, *then)))
+
+    with pytest.raises(RecordError, match=message):
+        use(recipe)
+
+
+def test_longest_chain(tmp_path: Path) -> None:
+    """Eight recipes one after the other are allowed, and their digest covers the last."""
+    first = load_recipe(str(write_chain(tmp_path, *[[f"r{n + 1}"] for n in range(7)], [])))
+
+    assert [8] == [len(route.recipes) for route in first.routes]
+    assert load_recipe(str(tmp_path / "r1.toml")).digest != first.digest
 
 
 def test_unknown_recipe() -> None:

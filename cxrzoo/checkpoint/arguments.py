@@ -21,9 +21,9 @@ _ESCAPES = re.compile(rb"(?:[^\\]++|\\(?:[\\'\"nrtabfv]|x[0-9a-fA-F]{2}|[0-3]?[0
 class Reader:
     """A stream that never gives fewer bytes than asked for, nor more than the budgets allow."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, limit: int = MAX_PICKLE) -> None:
         self._stream = stream
-        self._left = MAX_PICKLE
+        self._limit = self._left = limit
 
     def take(self, size: int) -> bytes:
         """Return exactly `size` bytes."""
@@ -48,7 +48,7 @@ class Reader:
     def _spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise UnsafeCheckpointError(f"its pickle is larger than {MAX_PICKLE} bytes.")
+            raise UnsafeCheckpointError(f"its pickle is larger than {self._limit} bytes.")
 
 
 Decoder = Callable[[Reader], Any]

@@ -12,6 +12,10 @@ from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
 # https://github.com/pytorch/pytorch/blob/v2.6.0/torch/serialization.py#L68-L69
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+#: Bytes of the pickles before the tree, which hold a few numbers, and of the list of storages behind it, of which
+#: each takes some 20.
+_MAX_SMALL = 1 << 16
+_MAX_KEYS = 1 << 20
 
 
 def read_legacy(file: OpenFile) -> object:
@@ -23,19 +27,19 @@ def read_legacy(file: OpenFile) -> object:
     """
     stream = file.stream
     stream.seek(0)
-    if read_pickle(stream) != _MAGIC:
+    if read_pickle(stream, limit=_MAX_SMALL) != _MAGIC:
         raise CheckpointError(
             "it is a plain pickle, not a checkpoint of torch. Load it where it was written, and save its tensors "
             "with torch.save."
         )
-    if read_pickle(stream) != _PROTOCOL:
+    if read_pickle(stream, limit=_MAX_SMALL) != _PROTOCOL:
         raise CheckpointError(f"its layout is not version {_PROTOCOL}, the only one that torch wrote.")
-    system = read_pickle(stream)
+    system = read_pickle(stream, limit=_MAX_SMALL)
     if type(system) is not dict or system.get("little_endian", True) is not True:
         raise CheckpointError("it is of a big-endian machine. Load it there with torch, and save it again.")
     storages = _Storages(file)
     root: object = read_pickle(stream, storages.load)
-    keys = read_pickle(stream)
+    keys = read_pickle(stream, limit=_MAX_KEYS)
     storages.place(keys, stream.tell())
     return root
 

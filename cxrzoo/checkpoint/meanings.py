@@ -1,7 +1,7 @@
 """What the calls in a checkpoint mean: one function for each, from inert arguments to an inert value.
 
-Each returns NotImplemented where the arguments are not those that torch, numpy or Python write. Values
-are handed on and not copied wherever that can be, since copies of copies would be a bomb.
+Each returns NotImplemented where the arguments are not those that torch, numpy or Python write. What
+could still change is copied, as the call would, and the interpreter counts the bytes of all copies.
 """
 
 from collections.abc import Callable
@@ -48,6 +48,16 @@ class ForeignClass:
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StandIn:
+    """What stands for a key of a dict that is a class or a tensor; no text equals it, so it names nothing."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 Arguments = tuple[Any, ...]
@@ -117,7 +127,7 @@ def mapping(arguments: Arguments) -> Any:
         case () | (Opaque() | None,):
             return {}
         case (dict() as items,):
-            return items
+            return dict(items)
         case (list() as pairs,) if all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
             # Python 2 wrote an OrderedDict as a list of pairs
             items = {key: value for key, value in pairs if type(key) is str}
@@ -129,7 +139,7 @@ def members(arguments: Arguments) -> Any:
     """Return the members of a set, a frozenset or a torch.Size."""
     match arguments:
         case (list() | tuple() as values,):
-            return values
+            return tuple(values)
         case ():
             return ()
     return NotImplemented

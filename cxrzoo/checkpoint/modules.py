@@ -3,6 +3,7 @@
 A module is an object with the attributes `_parameters`, `_buffers` and `_modules`, whatever its class. Which
 of them make up the state_dict, and in which order, is that of torch.nn.Module.state_dict:
 https://github.com/pytorch/pytorch/blob/v2.6.0/torch/nn/modules/module.py#L2046-L2078
+No code is run, so what a class changes by its own `state_dict` or hooks, or adds by `get_extra_state`, is not known.
 """
 
 from collections import Counter

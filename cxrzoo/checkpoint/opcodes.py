@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from cxrzoo.checkpoint.arguments import (
+    MAX_PICKLE,
     Decoder,
     Reader,
     always,
@@ -30,14 +31,17 @@ from cxrzoo.errors import CheckpointError, UnsafeCheckpointError
 MAX_INSTRUCTIONS = 300_000
 
 
-def read_instructions(stream: BinaryIO) -> Iterator[tuple[str, Any]]:
+def read_instructions(stream: BinaryIO, limit: int = MAX_PICKLE) -> Iterator[tuple[str, Any]]:
     """Yield the instructions of one pickle with their arguments, up to and with its `stop`.
+
+    Args:
+        limit: Bytes that it may have.
 
     Raises:
         CheckpointError: The stream ends early, or is no pickle.
         UnsafeCheckpointError: A budget is exceeded, or an opcode has no inert meaning.
     """
-    reader = Reader(stream)
+    reader = Reader(stream, limit)
     for _ in range(MAX_INSTRUCTIONS):
         code = reader.take(1)
         entry = _INSTRUCTIONS.get(code)

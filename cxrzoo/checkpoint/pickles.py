@@ -4,9 +4,10 @@ Nothing is imported and nothing is called. No step recurses, so that no file can
 every step costs no more than the instruction is long, so that no small file can cost much.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from cxrzoo.checkpoint.arguments import MAX_PICKLE
 from cxrzoo.checkpoint.machine import Machine
 from cxrzoo.checkpoint.meanings import ForeignClass, Opaque
 from cxrzoo.checkpoint.opcodes import read_instructions
@@ -18,19 +19,23 @@ _MAX_CALLS = 100_000
 _MAX_CLASSES = 10
 #: Bytes, roughly, of what calls make beyond what the pickle itself holds.
 _MAX_MADE = 16 << 20
+_COSTS: dict[type, int] = {str: 1, bytes: 1, tuple: 8, list: 8, dict: 64}
 
 
-def read_pickle(stream: BinaryIO, load_persistent: Callable[[Any], Any] | None = None) -> Any:
+def read_pickle(
+    stream: BinaryIO, load_persistent: Callable[[Any], Any] | None = None, *, limit: int = MAX_PICKLE
+) -> Any:
     """Return the inert value of the pickle at the current position, and leave the stream behind it.
 
     Args:
         load_persistent: Returns what a persistent id stands for; torch refers to storages by them.
+        limit: Bytes that the pickle may have.
 
     Raises:
         CheckpointError: The pickle is malformed, or holds a kind of tensor that can't be read.
         UnsafeCheckpointError: It names a class or function that is not understood, or exceeds a budget.
     """
-    interpreter = _Interpreter(stream, load_persistent)
+    interpreter = _Interpreter(read_instructions(stream, limit), load_persistent)
     try:
         root = interpreter.run()
         check_tree(root)
@@ -50,9 +55,9 @@ def read_pickle(stream: BinaryIO, load_persistent: Callable[[Any], Any] | None =
 class _Interpreter(Machine):
     """The whole interpreter: what names, calls and references mean, on top of plain values."""
 
-    def __init__(self, stream: BinaryIO, load_persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(self, instructions: Iterator[tuple[str, Any]], load_persistent: Callable[[Any], Any] | None) -> None:
         super().__init__()
-        self._instructions = read_instructions(stream)
+        self._instructions = instructions
         self._load_persistent = load_persistent
         self._classes: dict[ForeignClass, bool] = {}  # those named so far, and whether there are objects of them
         self._calls = 0
@@ -122,8 +127,8 @@ class _Interpreter(Machine):
         value = meaning(function, arguments)
         if isinstance(value, Opaque) and value.items is not None:
             self._classes[ForeignClass(value.module, value.name)] = True
-        if type(value) in (str, bytes, dict):
-            self._made += len(value) * (64 if type(value) is dict else 1)
+        if type(value) in _COSTS:
+            self._made += len(value) * _COSTS[type(value)]
             if self._made > _MAX_MADE:
                 raise UnsafeCheckpointError(f"its pickle makes more than {_MAX_MADE} bytes out of less.")
         self._stack.append(value)

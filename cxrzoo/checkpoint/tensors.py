@@ -60,7 +60,9 @@ class Tensor:
         size = (_last(self.shape, self.stride) + 1) * item if self.nbytes else 0
         data: bytearray | bytes = self.region.read(self.offset * item, size)
         if self.nbytes and not _is_contiguous(self.shape, self.stride):
-            strides = tuple(step * item for step in self.stride)
+            # torch lets the stride of an axis of size 1 be anything, numpy does not
+            steps = (step if size > 1 else 0 for size, step in zip(self.shape, self.stride, strict=True))
+            strides = tuple(step * item for step in steps)
             data = np.ndarray(self.shape, dtype=f"u{item}", buffer=data, strides=strides).tobytes()
         if self.dtype == "BOOL" and data.translate(None, b"\0\1"):
             raise CheckpointError(

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cxrzoo.checkpoint.meanings import ForeignClass, Opaque
+from cxrzoo.checkpoint.meanings import ForeignClass, Opaque, StandIn
 from cxrzoo.checkpoint.tensors import Tensor
 from cxrzoo.checkpoint.vocabulary import foreign
 from cxrzoo.errors import UnsafeCheckpointError
@@ -88,8 +88,8 @@ def _too_large() -> UnsafeCheckpointError:
 def plain_key(key: object, position: int) -> object:
     """Return what stands for a key of a dict, after checking that it is harmless.
 
-    Classes, by which callbacks are saved, become their names; parameters, by which an optimiser keeps its
-    state, become the word tensor and their `position` in the dict.
+    Classes, by which callbacks are saved, are told by their names; parameters, by which an optimiser keeps its
+    state, by the word tensor and their `position` in the dict.
 
     Raises:
         UnsafeCheckpointError: It is anything but these, a short text, a number, None, or a short flat tuple of
@@ -98,9 +98,9 @@ def plain_key(key: object, position: int) -> object:
     if isinstance(key, ForeignClass):
         raise foreign(key.module, key.name)
     if isinstance(key, Tensor):
-        return f"tensor {position}"
+        return StandIn(f"tensor {position}")
     if isinstance(key, Opaque) and key.state is None:
-        return str(key)
+        return StandIn(str(key))
     parts = key if type(key) is tuple else (key,)
     for part in parts:
         if isinstance(part, str | bytes):
@@ -119,21 +119,20 @@ def plain_key(key: object, position: int) -> object:
 
 
 def walk(root: object, *, attributes: bool = False) -> Iterator[object]:
-    """Yield the values of a tree, each container and object once, the nearest first.
+    """Yield the values of a tree, the nearest first; what lies in several places is gone into once.
 
     Args:
         attributes: Go on into what objects have as attributes; a tree that is within the limits for its size may
             refer to the same large object from many places.
     """
     pending, seen = deque([root]), {id(root)}
+    yield root
     while pending:
         value = pending.popleft()
-        yield value
         state = (value.state,) if attributes and isinstance(value, Opaque) else ()
         for child in itertools.chain(_children(value), state):
-            if not isinstance(child, dict | list | tuple | Opaque):
-                yield child
-            elif id(child) not in seen:
+            yield child
+            if isinstance(child, dict | list | tuple | Opaque) and id(child) not in seen:
                 seen.add(id(child))
                 pending.append(child)
 

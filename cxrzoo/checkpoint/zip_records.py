@@ -1,4 +1,7 @@
-"""The members of a zip archive, every byte of which must be accounted for.
+"""The members of a zip archive, which must fill it: one behind the other, and the directory behind the last.
+
+Not looked at are what no reader takes for data: times, versions and attributes, the extra fields of an entry but that
+of zip64 (torch pads with them), and its comment. They may hold anything, and are neither handed out nor kept.
 
 Python's zipfile forgives what an attacker needs: overlaps, gaps, two names for one member, headers that
 disagree. Layouts are those of https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (APPNOTE 4.3).

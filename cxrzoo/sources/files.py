@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cxrzoo.errors import CxrZooError, DiskError, FolderError
-from cxrzoo.sources.owners import TEMPORARY, owner
+from cxrzoo.sources.owners import TEMPORARY, owner, remove_orphans
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -115,7 +115,7 @@ def staged_folder(final: Path, *, may_exist: bool = True) -> Iterator[Path]:
     """Give an empty folder beside `final` that takes the name `final` once the block ends well.
 
     If the block does not end well, the folder is removed. If another process made `final` meanwhile, that one
-    stays and this one is removed.
+    stays and this one is removed. What killed processes left beside `final` goes first.
 
     Args:
         may_exist: The other one is as good; otherwise it is an error.
@@ -124,6 +124,7 @@ def staged_folder(final: Path, *, may_exist: bool = True) -> Iterator[Path]:
         FolderError: `final` exists, and may not.
         DiskError: The folder can't be made, filled or renamed.
     """
+    remove_orphans(final.parent, age=0.0)
     temporary = final.parent / f"{TEMPORARY}{owner()}"
     with disk_errors("create", temporary):
         temporary.mkdir(parents=True)

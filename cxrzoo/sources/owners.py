@@ -5,12 +5,15 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import time
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
+#: Such a name can't be taken for a file of the user's, beside whose files a folder may be staged.
+_OURS = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-[0-9]+-[0-9a-f]+")
 _WEEK = 7 * 24 * 3600.0
 
 
@@ -55,7 +58,7 @@ def remove_orphans(folder: Path, *, age: float = 60.0) -> None:
     """
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            if entry.name.startswith(TEMPORARY):
+            if _OURS.fullmatch(entry.name):
                 with contextlib.suppress(OSError):
                     _remove_orphan(entry, age)
 

@@ -7,6 +7,7 @@ is imported before the hook looks. Requests come in as lines of JSON, and a line
 import codecs
 import contextlib
 import ctypes
+import functools
 import gc
 import hashlib
 import itertools
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cxrzoo import matching
 from cxrzoo.checkpoint import (
     ITEM_SIZES,
     Opaque,
@@ -29,7 +31,7 @@ from cxrzoo.checkpoint import (
     list_mappings,
     open_checkpoint,
 )
-from cxrzoo.errors import CheckpointError, DigestError, FolderError
+from cxrzoo.errors import CheckpointError, ConversionError, DigestError, FolderError
 from cxrzoo.weights import read_into, read_shapes, write_weights
 
 UNWRAP = ["state_dict", "model"]
@@ -63,13 +65,20 @@ def list_tensors(root: object) -> Iterator[Tensor]:
                 pending.extend([value.state] if isinstance(value, Opaque) else value)
 
 
-def read_all(path: Path) -> None:
-    """Do with a checkpoint whatever cxrzoo does to inspect it, and read its state_dict."""
+def read_all(path: Path, *, matched: bool = False) -> None:
+    """Do with a checkpoint whatever cxrzoo does to inspect it, and read its state_dict.
+
+    Args:
+        matched: Hold every recipe against it as well; that none fits is no finding.
+    """
     with open_checkpoint(path) as opened:
         describe_root(opened.root)
         list_mappings(opened.root)
         for tensor in find_state_dict(opened.root, UNWRAP).values():
             tensor.read()
+        with contextlib.suppress(ConversionError):
+            if matched:
+                matching.choose_fit(opened.root, None)
 
 
 def unpickle(path: Path) -> None:
@@ -171,7 +180,9 @@ def inspect(request: dict[str, Any], target: dict[str, Any], start_memory: float
     strays.clear()
     start = time.process_time()
     watched = path
-    outcome, text = attempt(lambda: unpickle(path) if "unpickle" in request else read_all(path))
+    outcome, text = attempt(
+        lambda: unpickle(path) if "unpickle" in request else read_all(path, matched="matched" in request)
+    )
     watched = None
     seconds, grown = time.process_time() - start, memory("VmHWM") - start_memory
     answer: dict[str, Any] = {"outcome": outcome, "text": text[:4000], "seconds": seconds, "grown": grown}
@@ -192,8 +203,10 @@ def main() -> None:
     honest = Path(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     codecs.lookup("raw-unicode-escape")  # Python imports it when the first text of protocol 0 is met
-    read_all(honest)
     check_bytes(honest, {"faults": []})
+    # recipes are files; they are listed and read once
+    matching.list_recipes = functools.cache(matching.list_recipes)  # type: ignore[assignment]
+    read_all(honest, matched=True)
     target: dict[str, Any] = {}
     if len(sys.argv) > 2:
         import torch

@@ -1,6 +1,7 @@
 """Family "structures": small files that ask for much depth, size, time or memory; with those of `bombs`."""
 
 import functools
+import pickle
 import struct
 from collections.abc import Callable
 
@@ -71,9 +72,7 @@ def _pickles() -> dict[str, tuple[Callable[[], bytes], Verdict]]:
         "integer of 255 bytes as a length": lambda: tensor(storage().replace(integer(4), _LONG)),
         "list in itself": lambda: b"]q\0h\0a",
         "dict in itself": lambda: b"}q\0K\1h\0s",
-        "dict in itself by OrderedDict": lambda: b"}q\0K\1" + call("collections", "OrderedDict", b"h\0") + b"s",
         "tuple in itself": lambda: b"]q\0h\0\x85a",
-        "size of itself": lambda: b"]q\0" + call("torch", "Size", b"h\0") + b"a",
         "set of itself": lambda: b"\x8fq\0(h\0\x90",
         "metadata of itself": lambda: b"}q\0K\1]q\1h\0ash\1" + b"0" + b"h\1h\1a",
         "bytes of a length": lambda: call("builtins", "bytes", integer(2**32)),
@@ -120,16 +119,52 @@ def _pickles() -> dict[str, tuple[Callable[[], bytes], Verdict]]:
         "long stacked name": lambda: text("x" * 1_000_000) + text("y." * 500_000) + b"\x93",
         "keys of the longest text": lambda: b"}(" + b"".join(text(f"{n:04096}") + b"N" for n in range(7_900)) + b"u",
         "tensors by the memo": lambda: tensor() + b"q\0" + b"0(" + b"h\0" * _ALL + b"l",
+        "50 times a long list": lambda: _shared(b"](" + b"N" * 75_000 + b"e"),
+        "50 times a list of lists": lambda: _shared(b"](" + b"]" * 75_000 + b"e"),
+        "names of one empty tensor": lambda: (
+            tensor(shape=(0,)) + b"q\0" + b"0}(" + b"".join(text(f"{n:x}") + b"h\0" for n in range(_ALL // 2)) + b"u"
+        ),
+        "long names of mappings": lambda: _deep_names(),
         "doubled 20 times": lambda: b")q\0" + _DOUBLED["list"] * 20,
         "doubled 20 times, with tensors": lambda: tensor() + b"q\0" + _DOUBLED["dict"] * 20,
     }
     found |= {title: (build, EITHER) for title, build in either.items()}
+    # what is made of a container is a copy, as Python makes one
+    copies = {
+        "dict of itself": b"}q\0K\1" + call("collections", "OrderedDict", b"h\0") + b"s",
+        "size of itself": b"]q\0" + call("torch", "Size", b"h\0") + b"a",
+    }
+    found |= {title: (functools.partial(bytes, body), READ) for title, body in copies.items()}
+    # few values, and millions of ways to them
+    leaf = {"tensors": dict_of(w=tensor()), "nothing": dict_of(w=b"N")}
+    found |= {f"36 keys on 4 levels, to {what}": (functools.partial(_graph, body), READ) for what, body in leaf.items()}
+    copied = b"](" + b"N" * 50_000 + b"eq\0" + b"0("
+    found["copied sets"] = (lambda: copied + call("builtins", "set", b"h\0") * 1_000 + b"l", REFUSED)
     found["memo of the largest index"] = (lambda: b"Nr\xff\xff\xff\xff", READ)
     found["frame of 2**64 - 1 bytes"] = (lambda: b"\x95" + b"\xff" * 8 + b"N", READ)
     found["index of 600 digits"] = (lambda: b"Np" + b"9" * 600 + b"\n", READ)
     found["state in itself"] = (lambda: _NAMESPACE + b"q\0}K\1h\0sb", EITHER)  # as those of real modules may be
     found["integer of 255 bytes"] = (lambda: _LONG, READ)
     return found
+
+
+def _graph(leaf: bytes) -> bytes:
+    """Return a dict with many paths to one leaf."""
+    found = leaf
+    for _ in range(4):
+        found += b"q\0" + b"0}(" + b"".join(text(f"k{index}") + b"h\0" for index in range(36)) + b"u"
+    return found
+
+
+def _shared(value: bytes) -> bytes:
+    """Return a dict with one value under many keys."""
+    return value + b"q\0" + b"0}(" + b"".join(text(f"k{index}") + b"h\0" for index in range(50)) + b"u"
+
+
+def _deep_names() -> bytes:
+    """Return many mappings with a tensor, under keys as long as they may be."""
+    leaves = b"".join(text(f"{index}") + b"}" + text("w") + b"h\0s" for index in range(_ALL // 6))
+    return tensor() + b"q\0" + b"0" + (b"}" + text("x" * 200)) * 3 + b"}(" + leaves + b"u" + b"s" * 3
 
 
 @functools.cache
@@ -145,6 +180,13 @@ def _files() -> dict[str, tuple[Callable[[], bytes], Verdict]]:
             lambda: _zip64([*good, *(Member(f"archive/data/x{index}", b"") for index in range(100_000))]),
             REFUSED,
         ),
+        "names of one empty tensor": (lambda: _named_alike(32), REFUSED),
+        "long names of one empty tensor": (lambda: _named_alike(300), REFUSED),
+        "legacy, four pickles of wide texts": (_wide_legacy, REFUSED),
+        "tensor as a key, and its name": (
+            lambda: checkpoint(program(b"}(" + text("tensor 1") + tensor() + tensor() * 2 + b"u"), {"0": FOUR}),
+            REFUSED,
+        ),
         "safetensors, as many tensors as allowed": (lambda: safetensors(tensors | {"a": entry()}), EITHER),
         "safetensors, long numbers": (lambda: safetensors(b'{"a":[' + numbers + b"]}"), REFUSED),
         "safetensors, long floats": (lambda: safetensors(b'{"a":0.' + b"1" * 9_900_000 + b"}"), REFUSED),
@@ -155,6 +197,22 @@ def _files() -> dict[str, tuple[Callable[[], bytes], Verdict]]:
         "safetensors, spaces": (lambda: safetensors(b"{" + b" " * 9_900_000), REFUSED),
         "safetensors, deep objects": (lambda: safetensors(b'{"a":' * 300_000 + b"}" * 300_000), REFUSED),
     }
+
+
+def _named_alike(length: int) -> bytes:
+    """Return a state_dict of as many tensors as there can be names; they share a storage, and need none."""
+    names = b"".join(text(f"{n:x}".rjust(length, ".")) + b"h\0" for n in range(min(100_000, (30 << 20) // length)))
+    body = tensor(shape=(0,)) + b"q\0" + b"0}(" + names + b"u"
+    return checkpoint(program(body), {"0": FOUR})
+
+
+def _wide_legacy() -> bytes:
+    """Return a legacy checkpoint all of whose pickles hold texts of four bytes a character in memory."""
+    wide = text("x" * 1_000_000 + "\U0001f600")
+    texts = lambda count: b"(" + wide * count + b"l"  # noqa: E731
+    head = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001))
+    system = program(dict_of(little_endian=b"\x88", more=texts(31)))
+    return head + system + program(texts(31)) * 2
 
 
 def _zip64(members: list[Member]) -> bytes:
