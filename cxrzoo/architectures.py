@@ -1,5 +1,6 @@
 """Which timm architecture a set of tensors is, told from names and shapes alone."""
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,8 @@ def match_architecture(
         shown = " and ".join(f"{network.architecture} {network.model_args or ''}".strip() for network in found)
         raise ArchitectureError(
             f"the tensors are those of {shown}, which have the same names and shapes and differ in what no shape "
-            "tells. Pass --architecture with the one these weights were trained in."
+            "tells. Pass --architecture with the one these weights were trained in, or a recipe of your own that names "
+            "only that one, with its args."
         )
     if nearest is None:
         raise ArchitectureError(
@@ -179,7 +181,7 @@ def _insist_on_name(architecture: str) -> None:
             f"{architecture!r} names weights as well, expected an architecture: {architecture.partition('.')[0]!r}."
         )
     if not timm.is_model(architecture):
-        close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
+        close = difflib.get_close_matches(architecture, timm.list_models(), 5)
         hint = f" Near it: {', '.join(close)}." if close else ""
         raise ArchitectureError(f"timm has no architecture named {architecture!r}.{hint}")
 

@@ -103,9 +103,10 @@ def _render_provenance(folder: Folder) -> str:
 def _render_proof(folder: Folder) -> str:
     record = folder.record
     dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
+    place = f"`{record.coverage.path}` in the checkpoint" if record.coverage.path else "the checkpoint"
     computed = "".join(f" {count} tensors are made by `{name}`." for name, count in record.coverage.computed.items())
     lines = [
-        f"- Every key of the checkpoint is accounted for by recipe `{record.coverage.recipe}`: "
+        f"- Every key of {place} is accounted for by recipe `{record.coverage.recipe}`: "
         f"{record.coverage.kept} kept{dropped}.{computed}",
         f"- The weights load strictly into timm's `{folder.architecture}`, and all are finite.",
     ]

@@ -157,6 +157,7 @@ def run_inspect(arguments: argparse.Namespace) -> None:
                 print(f"  {count:5}  {prefix}")
         fit = choose_fit(checkpoint.root, arguments.recipe)
         print(f"recipe {fit.recipe.name} {fit.explain()}")
+        print(f"  read from {fit.path or 'the top level'}")
         print(f"  {fit.recipe.summary}", flush=True)
         tensors, computed = fit.outputs()
         for operation, count in computed.items():
@@ -188,6 +189,8 @@ def run_convert(arguments: argparse.Namespace) -> None:
     record = conversion.record
     dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
     print(f"recipe        {record.coverage.recipe}: {record.coverage.kept} keys kept{dropped}, none unaccounted for")
+    if record.coverage.path:
+        print(f"read from     {record.coverage.path}")
     for operation, count in record.coverage.computed.items():
         print(f"computed      {count} tensors by `{operation}`")
     print(f"architecture  {conversion.architecture}, loaded strictly")

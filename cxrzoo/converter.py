@@ -93,7 +93,7 @@ def convert_into(
                     f"this is not the checkpoint that {manifest.name!r} names, which is a {manifest.architecture}: "
                     f"{shown}\nGive that file, or leave out --model and state the preprocessing of this one."
                 ) from error
-    coverage = Coverage(fit.recipe.name, fit.recipe.digest, len(fit.kept), fit.dropped, computed)
+    coverage = Coverage(fit.recipe.name, fit.recipe.digest, len(fit.kept), fit.dropped, computed, fit.path)
     record = _record(fit, proof, manifest, variants, source, written, origin, coverage)
     config = build_config(proof.network, record)
     (folder / CONFIG).write_text(render_config(config), encoding="utf-8")

@@ -59,7 +59,8 @@ class Parity:
 class Coverage:
     """What became of every key of the checkpoint: how many were kept, and how many dropped for each reason.
 
-    `computed` says how many tensors of the backbone each operation made out of those that were kept.
+    `computed` says how many tensors of the backbone each operation made out of those that were kept, `path` which
+    state_dict of the file was read, "" for the top level.
     """
 
     recipe: str
@@ -67,6 +68,7 @@ class Coverage:
     kept: int
     dropped: dict[str, int]
     computed: dict[str, int] = field(default_factory=dict)
+    path: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class Preprocessing:
         channels, *sides = self.input_size
         if channels not in (1, 3) or {len(self.mean), len(self.std)} != {channels}:
             raise RecordError(
-                f"mean and std: found {len(self.mean)} and {len(self.std)} values for {channels} channels, expected one "
-                "a channel, for 1 or 3 channels."
+                f"mean and std: found {len(self.mean)} and {len(self.std)} values for {channels} channels, expected "
+                "one a channel, for 1 or 3 channels."
             )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if not all(0 <= value <= 1 for value in values) or (name == "std" and 0 in values):

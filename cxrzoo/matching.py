@@ -14,6 +14,9 @@ from cxrzoo.errors import (
 from cxrzoo.fits import Fit, fit_recipe
 from cxrzoo.recipe import list_recipes, load_recipe
 
+#: Keys that tell which recipes come near, where none fits.
+_FEW = 50
+
 
 def group_keys(keys: Iterable[str], most: int = 20) -> dict[str, int]:
     """Return the prefixes under which keys lie, with how many lie under each; as deep as `most` groups allow."""
@@ -49,9 +52,15 @@ def fit_all(root: object, *, thorough: bool = True, lookup: Lookup | None = None
     return sorted(fits, key=_distance)
 
 
-def _distance(fit: Fit) -> tuple[bool, bool, bool, int, int]:
-    unmatched, placed = len(fit.unmatched), len(fit.placements)
-    return not fit.complete, fit.recipe.general, bool(fit.lacking), unmatched, -placed
+def _distance(fit: Fit) -> tuple[bool, bool, bool, int]:
+    return not fit.complete, fit.recipe.general, bool(fit.lacking), len(fit.unmatched)
+
+
+def _guess_distance(fit: Fit) -> tuple[bool, bool, int]:
+    """Return the same as told from a few keys, which lie all over the file."""
+    keys = list(fit.tensors)
+    some = keys[:: len(keys) // _FEW + 1]
+    return fit.recipe.general, bool(fit.lacking), sum(fit.recipe.place(key) is None for key in some)
 
 
 def choose_fit(root: object, recipe: str | None) -> Fit:
@@ -82,7 +91,7 @@ def choose_fit(root: object, recipe: str | None) -> Fit:
     if len(by_mapping) == 1:
         _insist_on_support(best[0], general=best[0].recipe.general)
     if len(best) > 1:
-        raise _explain_ambiguity(best, len(by_mapping))
+        raise _explain_ambiguity(best)
     _insist_on_one_route(best[0])
     return best[0]
 
@@ -94,10 +103,10 @@ def _prefer(complete: list[Fit]) -> list[Fit]:
     return [fit for fit in special if fit.recipe.requires] or special
 
 
-def _explain_ambiguity(fits: list[Fit], mappings: int) -> ConversionError:
-    shown = "\n".join(f"  {_titled(fit)}: {fit.recipe.summary} It {fit.explain()}." for fit in fits)
+def _explain_ambiguity(fits: list[Fit]) -> ConversionError:
+    shown = "\n".join(f"  {_titled(fit, fits)}: {fit.recipe.summary} It {fit.explain()}." for fit in fits)
     names = " or ".join(f"--recipe {fit.recipe.name}" for fit in fits)
-    what = "several recipes fit this checkpoint" + (", and read different weights of it" if mappings > 1 else "")
+    what = "several recipes fit this checkpoint" + (", and read different weights of it" if _differ(fits) else "")
     return ConversionError(f"{what}:\n{shown}\nSay which one is meant: {names}.")
 
 
@@ -106,8 +115,9 @@ def _explain_misfit(fits: list[Fit], root: object, lookup: Lookup) -> Conversion
         if fit.recipe.refuses is not None:
             return _refuse(fit)
     # only those that are shown are held against all keys
-    nearest = [fit_recipe(root, fit.recipe, lookup=lookup) for fit in fits[:5]]
-    shown = "\n".join(f"  {_titled(fit)}: {fit.explain()}" for fit in sorted(nearest, key=_distance))
+    likely = sorted(fits, key=_guess_distance)[:5]
+    nearest = [fit_recipe(root, fit.recipe, lookup=lookup) for fit in likely]
+    shown = "\n".join(f"  {_titled(fit, nearest)}: {fit.explain()}" for fit in sorted(nearest, key=_distance))
     return ConversionError(
         f"none of the {len(fits)} recipes fits this checkpoint. Those that come nearest:\n{shown}\n"
         "If it is of a family named here, pass --recipe to see every key that has no rule; "
@@ -115,8 +125,14 @@ def _explain_misfit(fits: list[Fit], root: object, lookup: Lookup) -> Conversion
     )
 
 
-def _titled(fit: Fit) -> str:
-    return f"{fit.recipe.name}, read from {fit.path!r}" if fit.path else fit.recipe.name
+def _titled(fit: Fit, fits: list[Fit]) -> str:
+    """Return the recipe's name, with the path it reads where that is not the same for all."""
+    where = f", read from {fit.path!r}" if fit.path else ", read from the top level"
+    return fit.recipe.name + (where if _differ(fits) else "")
+
+
+def _differ(fits: list[Fit]) -> bool:
+    return len({id(fit.tensors) for fit in fits}) > 1
 
 
 def _refuse(fit: Fit) -> ConversionError:
@@ -156,7 +172,8 @@ def _named(target: str | None) -> str:
 
 
 def _insist(fit: Fit) -> None:
-    where = f"conversion/{fit.recipe.name}.toml"
+    name = fit.recipe.name
+    where = f"conversion/{name}.toml" if name in list_recipes() else f"your recipe {name!r}"
     if fit.recipe.refuses is not None:
         raise _refuse(fit)
     _insist_on_support(fit, general=False)

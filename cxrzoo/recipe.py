@@ -1,5 +1,6 @@
 """How the keys of one family of checkpoints become those of a timm backbone: data, and where one key goes."""
 
+import difflib
 import functools
 import itertools
 import re
@@ -259,9 +260,14 @@ def load_recipe(name: str) -> Recipe:
         path = Path(name).expanduser()
         if not path.is_file():
             raise RecordError(f"{path} is no file. Give the path of a recipe, or the name of one in conversion/.")
-        return read_recipe(path)
+        return read_toml(Recipe, path, str(path))
     if name not in list_recipes():
-        raise RecordError(f"no recipe is named {name!r}. Known recipes: {', '.join(list_recipes())}.")
+        close = difflib.get_close_matches(name, list_recipes(), 3)
+        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        raise RecordError(
+            f"no recipe is named {name!r}. {hint}Known recipes: {', '.join(list_recipes())}. One of your own is named "
+            "by its path, which ends in .toml."
+        )
     return read_recipe(RECIPES / f"{name}.toml")
 
 

@@ -13,7 +13,7 @@ from cxrzoo.errors import DigestError, FolderError
 from cxrzoo.fingerprint import make_phantom, take_fingerprint
 from cxrzoo.folders import CONFIG, WEIGHTS, Folder, build_config, read_folder, render_config
 from cxrzoo.health import Health
-from cxrzoo.recipe import Architecture
+from cxrzoo.recipe import Architecture, list_recipes
 from cxrzoo.sources import sha256_of
 from cxrzoo.weights import read_into, read_shapes
 
@@ -121,6 +121,11 @@ def _convert_again(folder: Folder, checkpoint: Path, recipe: str | None) -> Iter
     if found != record.source_sha256:
         raise DigestError(
             f"{checkpoint} has the sha256 {found}; {folder.path} was made of {record.source_sha256}. Give that file."
+        )
+    if recipe is None and record.coverage.recipe not in list_recipes():
+        raise FolderError(
+            f"{folder.path} was made with a recipe that is not in conversion/, {record.coverage.recipe!r}. Pass the "
+            "path of its file as well: --recipe FILE.toml."
         )
     default = {record.default_variant: record.preprocessing[record.default_variant]}
     with tempfile.TemporaryDirectory() as scratch:

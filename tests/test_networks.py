@@ -21,11 +21,9 @@ from cxrzoo.checkpoint import Tensor, find_state_dict, open_checkpoint
 from cxrzoo.cli import main
 from cxrzoo.converter import Conversion, convert_into
 from cxrzoo.errors import ArchitectureError, ConversionError, UnmatchedKeyError
-from cxrzoo.folders import _ARGS
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.matching import choose_fit
 from cxrzoo.publisher import convert
-from cxrzoo.recipe import list_recipes, load_recipe
 
 #: Tensors of a projection head and of a copy of the ResNet-18, here.
 HEAD, COPY = 8, 120
@@ -214,14 +212,6 @@ def test_through_the_child(tmp_path: Path) -> None:
     assert "mobilenetv3_small_100" == conversion.architecture
     assert conversion.record.parity is not None
     assert conversion.record.parity.max_difference <= 1e-6
-
-
-@pytest.mark.parametrize("name", list_recipes())
-def test_folders_pass_arguments_on(name: str) -> None:
-    """An argument of timm that a recipe names is one that a folder's config.json may hold."""
-    args = {argument for architecture in load_recipe(name).architectures for argument in architecture.args}
-
-    assert args <= _ARGS
 
 
 def test_counters_are_all_there_or_none(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_longest_chain(tmp_path: Path) -> None:
 
 def test_unknown_recipe() -> None:
     """A recipe that does not exist is an error that lists those that do."""
-    with pytest.raises(RecordError, match="no recipe is named 'mocco'. Known recipes: .*moco"):
+    with pytest.raises(RecordError, match="no recipe is named 'mocco'. Did you mean 'moco'.* Known recipes: .*moco"):
         load_recipe("mocco")
 
 
