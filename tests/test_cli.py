@@ -297,7 +297,9 @@ def test_prover_without_an_answer(death: Callable[[Any], object], message: str) 
 def start_conversion(checkpoint: Path, out: Path, environment: dict[str, str], when: str) -> subprocess.Popen[str]:
     """Start `cxrzoo convert`, which prints the number of its child and then waits, before or after the claim."""
     code = (
-        "import subprocess, sys, time\n"
+        "import signal, subprocess, sys, time\n"
+        # a shell lets what it starts in the background ignore SIGINT
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def communicate(self, claim):\n"
         f"    if {when == 'after the claim'}:\n"
         "        self.stdin.write(claim)\n"
