@@ -17,6 +17,8 @@ _ORIGINS = {
     "stated": "These constants were stated by whoever converted the checkpoint. Other ones give other embeddings.",
 }
 
+_LEVELS = {"window": "window", "full_range": "full range"}
+
 
 def render_card(path: Path) -> str:
     """Return the card of the model folder at `path`: Markdown with the front matter that the Hub reads.
@@ -39,7 +41,7 @@ def render_card(path: Path) -> str:
             where=where,
             folder=record.model if manifest else "this-folder",
             origin=_ORIGINS[record.preprocessing_origin],
-            preprocessing=_render_variants(record.preprocessing, record.default_variant),
+            preprocessing=_render_variants(record.preprocessing, record.default_variant) + _render_beyond_timm(record),
             provenance=_render_provenance(folder),
             proof=_render_proof(folder),
             licences=_render_licences(record.licence),
@@ -68,13 +70,29 @@ def _render_variants(variants: dict[str, Preprocessing], default: str) -> str:
             f"`{name}`" + (" (default)" if name == default else ""),
             " × ".join(map(str, variant.input_size)),
             f"{variant.interpolation}, {variant.crop_mode} crop {variant.crop_pct:g}",
+            _LEVELS[variant.intensity] + (f", {variant.contrast}" if variant.contrast else ""),
             ", ".join(f"{value:g}" for value in variant.mean),
             ", ".join(f"{value:g}" for value in variant.std),
             variant.source,
         ]
         for name, variant in variants.items()
     ]
-    return make_table(["variant", "input", "geometry", "mean", "std", "source of the constants"], rows)
+    return make_table(["variant", "input", "geometry", "grey levels", "mean", "std", "source of the constants"], rows)
+
+
+def _render_beyond_timm(record: FolderRecord) -> str:
+    """Return what the default preprocessing asks for and timm has no words for, as a paragraph; empty if nothing."""
+    preprocessing = record.preprocessing[record.default_variant]
+    missing = [f"the contrast of each image ({preprocessing.contrast})"] if preprocessing.contrast else []
+    if preprocessing.crop_mode == "pad":
+        missing.append("the black border, in whose place timm puts a grey one")
+    if not missing:
+        return ""
+    return (
+        f"\n\n`pretrained_cfg`, which timm and transformers read, has no words for {' and '.join(missing)}. Their "
+        "transforms leave that out **without a warning**, and give other embeddings: use `backbone.transform`, or do "
+        "it yourself."
+    )
 
 
 def _render_provenance(folder: Folder) -> str:

@@ -64,7 +64,8 @@ def group_rows(manifests: Iterable[Manifest]) -> dict[Readiness, list[Row]]:
 
 def _name_normalisation(preprocessing: Preprocessing) -> str:
     mean, std = preprocessing.mean, preprocessing.std
+    contrast = f", {preprocessing.contrast.method}" if preprocessing.contrast else ""
     if (mean, std) == _IMAGENET:
-        return "ImageNet"
+        return f"ImageNet{contrast}"
     more = "" if preprocessing.equal_channels else " …"
-    return f"{mean[0]:.4g}{more} / {std[0]:.4g}{more}"
+    return f"{mean[0]:.4g}{more} / {std[0]:.4g}{more}{contrast}"

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,10 +90,13 @@ def _host(row: "Row") -> str:
 
 
 def run_describe(arguments: argparse.Namespace) -> None:
-    """Everything a manifest says of a model."""
+    """Everything a manifest says of a model; or of a file with an image how it is read, step by step."""
     from cxrzoo.registry import describe
 
-    manifest = describe(arguments.model)
+    if Path(arguments.name).is_file():
+        _describe_image(arguments.name)
+        return
+    manifest = describe(arguments.name)
     print(f"{manifest.name}\n  {manifest.summary}")
     for title, value in _facts(manifest).items():
         print(f"{title:18} {value}")
@@ -109,6 +113,16 @@ def run_describe(arguments: argparse.Namespace) -> None:
             for fraction, value in zip(result.label_fractions, result.value, strict=True)
         )
         print(f"{'published':18} {result.dataset}, {result.finding}, {result.mode}, {result.metric} at {values}")
+
+
+def _describe_image(path: str) -> None:
+    from cxrzoo.imaging import read
+
+    report = read(path).report
+    print(report)
+    if len(report.windows) > 1:
+        names = ", ".join(f"{position}: {name or 'nameless'}" for position, name in enumerate(report.windows))
+        print(f"  windows, for window=: {names}")
 
 
 def _facts(manifest: Manifest) -> dict[str, object]:
@@ -240,6 +254,12 @@ def _numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 0 or more")
+    return int(text)
+
+
 def _as_path(folder: Path) -> str:
     return str(folder) if len(folder.parts) > 1 else f"./{folder}"
 
@@ -264,8 +284,8 @@ def run_embed(arguments: argparse.Namespace) -> None:
             image
         ).is_file():  # said before a model is fetched; by its position, since a name may be a patient's
             raise CxrZooError(f"image {position} of {len(arguments.images)} is no file. Check the path.")
-    model = load(arguments.model, variant=arguments.variant)
-    embeddings = embed_images(model, arguments.images)
+    model = load(arguments.model, variant=arguments.variant, decoding=arguments.decoding)
+    embeddings = embed_images(model, arguments.images, workers=arguments.workers)
     if arguments.out is not None:
         write_embeddings(arguments.out, embeddings, model)
         print(f"{arguments.out}: {embeddings.shape[0]} × {embeddings.shape[1]}")
@@ -281,6 +301,13 @@ def run_card(arguments: argparse.Namespace) -> None:
     from cxrzoo.cards import render_card
 
     print(render_card(arguments.folder), end="")
+
+
+def run_doctor(arguments: argparse.Namespace) -> None:
+    """Which images this installation reads, and the one command that adds the rest."""
+    from cxrzoo.doctor import render_examination
+
+    print(render_examination())
 
 
 def run_demo(arguments: argparse.Namespace) -> None:
@@ -309,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("list", run_list)
     command.add_argument("pattern", nargs="?", default="*", help="a glob pattern; all of them if left out")
     command = add("describe", run_describe)
-    command.add_argument("model")
+    command.add_argument("name", metavar="MODEL|FILE")
     command = add("inspect", run_inspect)
     command.add_argument("checkpoint", type=Path)
     command.add_argument("--recipe", help="take this one, instead of the one that fits")
@@ -335,7 +362,10 @@ def _parser() -> argparse.ArgumentParser:
         "--crop-pct", type=float, default=1.0, metavar="SHARE", help="of the resized image that the crop keeps"
     )
     how.add_argument(
-        "--crop-mode", choices=("center", "squash"), default="center", help="resize the shorter side or both"
+        "--crop-mode",
+        choices=("center", "squash", "pad"),
+        default="center",
+        help="resize the shorter side, or both, or the longer one and pad with black",
     )
     command = add("verify", run_verify)
     command.add_argument("folder", type=Path)
@@ -347,7 +377,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("images", nargs="+", metavar="FILE", help="DICOM, PNG or JPEG")
     command.add_argument("--model", required=True, help="a name, a folder or hf-hub:org/name")
     command.add_argument("--variant", help="preprocessing, by its name in the manifest")
+    command.add_argument(
+        "--decoding", choices=("exact", "fast"), help="fast: read large images smaller, still above the model's size"
+    )
+    command.add_argument(
+        "--workers",
+        type=_count,
+        default=int(os.name == "posix"),
+        metavar="N",
+        help="processes that read the images, which a damaged file may crash without harm; 0: read in this one",
+    )
     command.add_argument("--out", type=Path, metavar="FILE.npy")
+    add("doctor", run_doctor)
     command = add("card", run_card)
     command.add_argument("folder", type=Path)
     command = add("demo", run_demo)

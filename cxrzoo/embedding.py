@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,42 +14,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.errors import ImageError
+from cxrzoo.framing import frame
+from cxrzoo.imaging.isolation import IsolatedReader
+from cxrzoo.manifest import Preprocessing
 from cxrzoo.records import digest
 from cxrzoo.sources import write_atomically
 
 if TYPE_CHECKING:
-    from cxrzoo.imaging import Source
+    from cxrzoo.imaging import Reading, Source
     from cxrzoo.loader import Backbone
 
 _BATCH = 16
 
 
-def embed_images(model: "Backbone", images: "Sequence[Source]") -> NDArray[np.float32]:
+def embed_images(model: "Backbone", images: "Sequence[Source]", *, workers: int = 0) -> NDArray[np.float32]:
     """Return one embedding an image, float32 of shape (len(images), dimension), in the given order.
 
     Args:
         model: What `load` returns.
         images: Whatever `model.transform` takes.
+        workers: Processes that read ahead while the network runs, and that a hostile file may crash or hang without
+            harm (`IsolatedReader`); with 0, images are read in this process.
 
     Raises:
         ImageError: An image can't be read, named by its position; or an embedding is not finite.
     """
     import torch
 
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            batch = []
-            for position, image in enumerate(images[start : start + _BATCH], start + 1):
-                try:
-                    batch.append(model.transform(image))
-                except ImageError as error:
-                    raise ImageError(f"image {position} of {len(images)}: {error}") from error
-            parts.append(model(torch.stack(batch)).numpy())
+    from cxrzoo.preprocessing import to_tensor
+
+    record = model.transform.record
+    parts, batch = [], []
+    with torch.inference_mode(), _framed(images, record, workers) as readings:
+        for position, reading in enumerate(readings, 1):
+            if isinstance(reading, ImageError):
+                raise ImageError(f"image {position} of {len(images)}: {reading}", reading.code, reading.stage)
+            reading.report.emit_warnings()
+            batch.append(to_tensor(reading.pixels, record))
+            if len(batch) == _BATCH or position == len(images):
+                parts.append(model(torch.stack(batch)).numpy())
+                batch.clear()
     embeddings = np.concatenate(parts) if parts else np.empty((0, model.provenance.dimension), np.float32)
     if not np.isfinite(embeddings).all():
         raise ImageError("some embeddings are not finite. Are the weights in half precision on a processor without it?")
     return embeddings
+
+
+@contextmanager
+def _framed(
+    images: "Sequence[Source]", record: Preprocessing, workers: int
+) -> "Iterator[Iterator[Reading | ImageError]]":
+    """Yield what becomes of each image, in order: read here, or two batches ahead in processes of their own."""
+    if not workers:
+        yield (_frame(image, record) for image in images)
+        return
+    with IsolatedReader(workers, function=frame, ahead=2 * _BATCH) as reader:
+        yield reader.map(images, record=record.as_dict())
+
+
+def _frame(image: "Source", record: Preprocessing) -> "Reading | ImageError":
+    try:
+        return frame(image, record)
+    except ImageError as error:
+        return error
 
 
 def digest_embedding(embedding: NDArray[np.float32]) -> str:

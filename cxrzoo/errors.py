@@ -23,6 +23,8 @@ A message says what was found, what was expected, and what to do next. Messages 
 repeat file names or the values of DICOM attributes that may identify a patient.
 """
 
+from typing import Literal
+
 
 class CxrZooError(Exception):
     """Root of all errors that cxrzoo raises on purpose."""
@@ -96,5 +98,42 @@ class DiskError(CxrZooError, OSError):
     """A file or folder could not be written."""
 
 
+#: Where reading an image stopped: getting its bytes, reading its structure, checking what that says, checking the
+#: compressed pixels, decoding them, making them grey levels, or bringing them to size; or the process that did it.
+Stage = Literal["open", "parse", "header", "codestream", "decode", "display", "geometry", "worker"]
+
+#: Why: the words are stable, for programs and reports.
+ImageCode = Literal[
+    "missing",  # there is no such file, or it may not be read
+    "unknown-kind",  # neither a DICOM file nor a picture
+    "too-large",  # more bytes or pixels than any radiograph has
+    "too-small",  # no picture at all, or a sliver
+    "not-an-image",  # a DICOM file without pixels
+    "several-images",  # frames or pages, and none was named
+    "unsupported",  # a kind of picture that is not read
+    "missing-decoder",  # it would be read with another package installed
+    "header",  # an attribute is missing or makes no sense
+    "contradiction",  # two parts of a file say different things
+    "truncated",  # the end is missing
+    "damaged",  # a decoder failed
+    "values",  # type or range of an array
+    "memory",  # it takes more than a worker may have
+    "timeout",  # it takes longer than a worker may take
+    "died",  # the worker died of it
+]
+
+
 class ImageError(CxrZooError, ValueError):
-    """An image can't be read, or is not one this model can use."""
+    """An image can't be read, or is not one this model can use; `code` says why, `stage` where."""
+
+    def __init__(self, message: str, code: ImageCode = "unsupported", stage: Stage = "open") -> None:
+        super().__init__(message)
+        self.code, self.stage = code, stage
+
+
+class ImageWarning(UserWarning):
+    """An image was read, but something about it needs a look; `code` says what."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code

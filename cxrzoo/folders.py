@@ -96,18 +96,13 @@ def timm_fields(network: Network, record: FolderRecord) -> dict[str, Any]:
     preprocessing = record.preprocessing[record.default_variant]
     fields = TimmFields(
         num_classes=0,
-        input_size=preprocessing.input_size,
         fixed_input_size=network.fixed_input_size,
-        interpolation=preprocessing.interpolation,
-        crop_pct=preprocessing.crop_pct,
-        crop_mode=preprocessing.crop_mode,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
         pool_size=network.pool_size,
         first_conv=network.first_conv,
         classifier=network.classifier,
         license=record.licence.weights,
         origin_url=record.repository or None,
+        **preprocessing.timm_fields,
     )
     return {name: value for name, value in asdict(fields).items() if value is not None}
 

@@ -3,16 +3,15 @@
 import functools
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cxrzoo.architectures import build_network
 from cxrzoo.channels import change_channels, insist_on_exact
 from cxrzoo.errors import CheckpointError, CxrZooError, DigestError, DiskError, FolderError, SourceError
 from cxrzoo.folders import Folder
 from cxrzoo.locations import Location, Origin, locate, mend, open_location
-from cxrzoo.manifest import Preprocessing
 from cxrzoo.sources import Cache
 from cxrzoo.weights import read_into
 
@@ -47,6 +46,7 @@ class Provenance:
     weights_sha256: str
     preprocessing: str
     preprocessing_sha256: str
+    decoding: Literal["exact", "fast"]
     dimension: int
 
 
@@ -56,6 +56,7 @@ def load(
     variant: str | None = None,
     in_chans: int | None = None,
     inexact_channels: bool = False,
+    decoding: Literal["exact", "fast"] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> "Backbone":
     """Return a backbone with its verified weights and its transform, in evaluation mode, without a classifier.
@@ -69,6 +70,8 @@ def load(
         variant: Preprocessing to use, by its name in the manifest; the model's default if left out.
         in_chans: 1 or 3, for tensors with that many equal channels. Refused where it would change the features.
         inexact_channels: Allow it all the same.
+        decoding: "fast" reads large images at a lower resolution that is still above the model's, for features that
+            are nearly the same; by default as the model's record says, which is "exact" unless it says otherwise.
         cache_dir: Where converted models are kept; by default CXRZOO_HOME, or cxrzoo in the user's cache folder.
 
     Raises:
@@ -99,7 +102,9 @@ def load(
             insist_on_exact(preprocessing, in_chans)
         change_channels(model, folder.pretrained_cfg["first_conv"], in_chans)
         preprocessing = preprocessing.for_channels(in_chans)
-    model.pretrained_cfg |= _timm_words(preprocessing)
+    if decoding is not None:
+        preprocessing = replace(preprocessing, decoding=decoding)
+    model.pretrained_cfg |= preprocessing.timm_fields
     model.transform = Transform(preprocessing)
     model.provenance = Provenance(
         model=record.model,
@@ -107,6 +112,7 @@ def load(
         weights_sha256=record.weights.sha256,
         preprocessing=variant,
         preprocessing_sha256=preprocessing.digest,
+        decoding=preprocessing.decoding,
         dimension=folder.num_features,
     )
     logger.info("%s: weights %s from %s", record.model, record.weights.sha256[:12], origin)
@@ -148,11 +154,3 @@ def _read(location: Location, cache: Cache) -> tuple["Backbone", Folder]:
     )
     verification.record()
     return cast("Backbone", model), folder
-
-
-def _timm_words(preprocessing: Preprocessing) -> dict[str, Any]:
-    return {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in preprocessing.as_dict().items()
-        if key not in ("intensity", "source")
-    }

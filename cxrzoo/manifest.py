@@ -1,19 +1,64 @@
 """One model of the zoo: what it is, where its weights come from, and how images must be prepared for it."""
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cxrzoo.errors import RecordError
-from cxrzoo.records import digest, read_toml
+from cxrzoo.records import canonical_json, digest, read_toml
 
 #: A public name, which is also a file name and part of cache paths: nothing else may pass.
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 #: No detector has so many, and a network's memory grows with their square.
 _MAX_SIDE = 4096
+#: The grey levels of a detector of 16 bits.
+_MOST_BINS = 65_536
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How the grey levels of each image are changed, from its own pixels alone.
+
+    "min-max" makes the darkest pixel 0 and the brightest 1; "percentiles" cuts off what lies outside of these two and
+    does the same with the rest; "equalise" flattens the histogram of so many bins.
+    """
+
+    method: Literal["min-max", "percentiles", "equalise"]
+    stage: Literal["before resize", "after crop"]
+    percentiles: tuple[float, float] | None = None
+    bins: int | None = None
+
+    def __post_init__(self) -> None:
+        needed = {"percentiles": "percentiles", "equalise": "bins"}.get(self.method)
+        given = [name for name in ("percentiles", "bins") if getattr(self, name) is not None]
+        if given != [name for name in (needed,) if name]:
+            raise RecordError(
+                f"contrast: found {' and '.join(given) or 'neither percentiles nor bins'} with {self.method!r}, "
+                f"expected {needed or 'neither percentiles nor bins'}."
+            )
+        if self.percentiles is not None:
+            low, high = map(float, self.percentiles)
+            object.__setattr__(self, "percentiles", (low, high))
+            if not 0 <= low < high <= 100:
+                raise RecordError(f"percentiles: found {low:g} and {high:g}, expected two from 0 to 100, ascending.")
+        if self.bins is not None and not 2 <= self.bins <= _MOST_BINS:
+            raise RecordError(f"bins: found {self.bins}, expected 2 to {_MOST_BINS}.")
+
+    def __str__(self) -> str:
+        details = ""
+        if self.percentiles is not None:
+            details = " {:g} to {:g}".format(*self.percentiles)
+        if self.bins is not None:
+            details = f" in {self.bins} bins"
+        return f"{self.method}{details} {self.stage}"
+
+
+#: Fields that came after digests had been stored: they count where they differ from what was done before.
+_ADDED = {"contrast": None, "decoding": "exact"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +66,9 @@ class Preprocessing:
     """How an image becomes the tensor a model expects; part of the weights.
 
     `input_size` is (channels, height, width) in pixels. `mean` and `std` hold one value for each channel, for
-    pixels in [0, 1]. `crop_pct`, `crop_mode` and `interpolation` mean what they mean in timm.
+    pixels in [0, 1]. `crop_pct`, `crop_mode` and `interpolation` mean what they mean in timm, but for "pad": as timm's
+    "border", on black. `intensity` says which grey levels of a DICOM image: its window, or all that the stored bits
+    allow. `decoding` "fast" lets the image be made smaller while it is read.
     """
 
     input_size: tuple[int, int, int]
@@ -29,15 +76,17 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: Literal["bilinear", "bicubic"]
     crop_pct: float
-    crop_mode: Literal["center", "squash"]
-    intensity: Literal["window"] = "window"
+    crop_mode: Literal["center", "squash", "pad"]
+    intensity: Literal["window", "full_range"] = "window"
     source: str = ""
+    contrast: Contrast | None = None
+    decoding: Literal["exact", "fast"] = "exact"
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # 0 and 0.0 are one number, but not one text in JSON
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "crop_pct", float(self.crop_pct))
-        channels, *sides = self.input_size
+        channels, height, width = self.input_size
         if channels not in (1, 3) or {len(self.mean), len(self.std)} != {channels}:
             raise RecordError(
                 f"mean and std: found {len(self.mean)} and {len(self.std)} values for {channels} channels, expected "
@@ -50,21 +99,37 @@ class Preprocessing:
                     f"{name}: found {found}, expected numbers {least} to 1, for pixels in [0, 1]. Divide by 255 what "
                     "is meant for pixels in 0..255."
                 )
-        if not all(1 <= side <= _MAX_SIDE for side in sides):
-            raise RecordError(f"input_size: found {sides}, expected a height and a width of 1 to {_MAX_SIDE} pixels.")
+        if not 1 <= min(height, width) <= max(height, width) <= _MAX_SIDE:
+            raise RecordError(
+                f"input_size: found {[height, width]}, expected a height and a width of 1 to {_MAX_SIDE} pixels."
+            )
+        if height != width and self.crop_mode != "squash":
+            raise RecordError(
+                f"input_size: found {height} x {width} with crop_mode {self.crop_mode!r}, expected a square. "
+                "Use crop_mode 'squash' for other shapes."
+            )
+        if self.decoding not in ("exact", "fast"):
+            raise RecordError(f"decoding: found {self.decoding!r}, expected 'exact' or 'fast'.")
         if not 0 < self.crop_pct <= 1:
             raise RecordError(f"crop_pct: found {self.crop_pct:g}, expected a share above 0, and at most 1.")
 
     @property
     def digest(self) -> str:
         """The sha256 of everything that changes the tensor; `source` does not."""
-        return digest(self.as_dict() | {"source": ""})
+        fields = self.as_dict() | {"source": ""}
+        return digest({name: value for name, value in fields.items() if name not in _ADDED or value != _ADDED[name]})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
+        fields: dict[str, Any] = json.loads(canonical_json(dataclasses.asdict(self)))
+        return {field.name: fields[field.name] for field in dataclasses.fields(self)}
+
+    @property
+    def timm_fields(self) -> dict[str, Any]:
+        """What timm has words for; "border" is the nearest to "pad" that it has, on grey and not on black."""
+        names = ("input_size", "mean", "std", "interpolation", "crop_pct")
+        crop_mode = "border" if self.crop_mode == "pad" else self.crop_mode
+        return {name: getattr(self, name) for name in names} | {"crop_mode": crop_mode}
 
     def for_channels(self, channels: int) -> "Preprocessing":
         """Return the record for `channels` equal channels; unequal constants are replaced by their mean."""

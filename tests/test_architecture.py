@@ -25,6 +25,8 @@ LAYERS = [
     ["checkpoint"],
     ["sources"],
     ["imaging"],
+    ["geometry", "intensities", "doctor"],
+    ["framing"],
     ["preprocessing"],
     ["numbers"],
     ["operations", "health"],

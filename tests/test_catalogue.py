@@ -101,7 +101,9 @@ def test_a_row_of_what_is_unknown() -> None:
         ("dino-vits8", "ImageNet"),
         ("moco-cxr-resnet18", "0.502 / 0.08558"),
         ("xrv-densenet121-all", "0.5 / 0.0004883"),
-        ("biovil-resnet50", "0 / 1"),
+        ("biovil-resnet50", "0 / 1, min-max"),
+        ("chexfound-vitl16-512", "ImageNet, min-max"),
+        ("chexzero-vit-base", "0.398 / 0.3272"),
     ],
 )
 def test_normalisations_are_told_apart(name: str, text: str) -> None:
@@ -129,7 +131,7 @@ def test_the_scale_of_torchxrayvision_is_exact() -> None:
 )
 def test_images_are_resized_as_upstream(name: str, resized: int) -> None:
     """The share of the crop stands for the very size that upstream resizes to."""
-    from cxrzoo.preprocessing import resized_shape
+    from cxrzoo.geometry import resized_shape
 
     preprocessing: Preprocessing = describe(name).preprocessing[describe(name).default_variant]
 

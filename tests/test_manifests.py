@@ -14,7 +14,7 @@ import pytest
 
 from cxrzoo._paths import MANIFESTS
 from cxrzoo.errors import RecordError
-from cxrzoo.manifest import Manifest, Preprocessing, Result, Source, first_sentence, read_manifest
+from cxrzoo.manifest import Contrast, Manifest, Preprocessing, Result, Source, first_sentence, read_manifest
 from cxrzoo.recipe import Architecture, list_recipes, load_recipe
 from cxrzoo.registry import describe, list_models
 
@@ -314,13 +314,15 @@ GREY = Preprocessing((3, 320, 320), (0.502,) * 3, (0.085585,) * 3, "bilinear", 1
 
 #: A different value of every field that changes the tensor.
 CHANGES: dict[str, Any] = {
-    "input_size": (3, 320, 321),
+    "input_size": (3, 321, 321),
     "mean": (0.502, 0.502, 0.503),
     "std": (0.085585, 0.085585, 0.085586),
     "interpolation": "bicubic",
     "crop_pct": 0.875,
     "crop_mode": "squash",
-    "intensity": "another",
+    "intensity": "full_range",
+    "contrast": Contrast("min-max", "after crop"),
+    "decoding": "fast",
 }
 
 

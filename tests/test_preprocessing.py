@@ -1,7 +1,11 @@
 """A radiograph -> the tensor a model expects: the same as timm's for 8-bit pictures, and by hand."""
 
 import copy
+import dataclasses
+import io
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -15,12 +19,16 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pydicom.data import get_testdata_file
 from timm.data import create_transform, resolve_data_config
+from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
 from torch.utils.data import DataLoader
 
+from cxrzoo import convert, load
 from cxrzoo.errors import ImageError, RecordError
+from cxrzoo.framing import frame
+from cxrzoo.geometry import fit, largest_factor, resized_shape
 from cxrzoo.imaging import read_image
-from cxrzoo.manifest import Preprocessing
-from cxrzoo.preprocessing import Transform
+from cxrzoo.manifest import Contrast, Preprocessing
+from cxrzoo.preprocessing import Transform, to_tensor
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
@@ -151,17 +159,199 @@ def test_overshoot_is_cut_off(interpolation):
     assert (0, 1) == (tensor.min().item(), tensor.max().item())
 
 
-def test_sliver_is_refused():
+@pytest.mark.parametrize("decoding", ["exact", "fast"])
+def test_sliver_is_refused(decoding):
     """A picture so long that resizing its shorter side would fill the memory is refused, and a long one is not."""
-    with pytest.raises(ImageError, match="1 x 9000"):
-        Transform(record())(np.zeros((1, 9000), np.uint8))
+    with pytest.raises(ImageError, match="1 x 9000") as caught:
+        Transform(dataclasses.replace(record(), decoding=decoding))(phantoms.saved(np.zeros((1, 9000), np.uint8)))
+    assert ("too-small", "geometry") == (caught.value.code, caught.value.stage)
     assert (3, 32, 32) == tuple(Transform(record(32))(np.zeros((10, 160), np.uint8)).shape)
 
 
-def test_non_square_center_is_refused():
-    """A centre crop to a shape that is no square is refused when the transform is made."""
-    with pytest.raises(RecordError, match="192 x 256"):
-        Transform(record((192, 256)))
+@pytest.mark.parametrize("crop_mode", ["center", "pad"])
+def test_non_square_is_refused(crop_mode):
+    """A shape that is no square is refused where one side of a picture is resized, when the record is made."""
+    with pytest.raises(RecordError, match=f"192 x 256 with crop_mode '{crop_mode}'"):
+        record((192, 256), crop_mode=crop_mode)
+
+
+# On a black square
+
+
+def pad_by_hand(picture, side, resampling):
+    """Return a picture with its longer side resized to `side`, pasted into the middle of a black square."""
+    scale = side / max(picture.size)
+    width, height = (min(int(length * scale + 1e-9), side) for length in picture.size)
+    square = Image.new("L", (side, side))
+    square.paste(picture.resize((width, height), resampling), ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+@pytest.mark.parametrize("shape", [(320, 320), (401, 503), (777, 320), (224, 225), (50, 200), (2544, 3056)], ids=str)
+@pytest.mark.parametrize(("side", "crop_pct"), [(224, 1.0), (224, 0.875), (320, 1.0)])
+def test_pad(shape, side, crop_pct):
+    """With "pad" the whole picture stands on a black square, from whose middle the crop is taken."""
+    picture = Image.fromarray(phantoms.radiograph(*shape))
+    square = pad_by_hand(picture, round(side / crop_pct), Image.Resampling.BICUBIC)
+    edge = (square.width - side) // 2
+    expected = np.asarray(square.crop((edge, edge, edge + side, edge + side)))
+
+    shown = Transform(record(side, "bicubic", crop_pct, "pad")).display(picture)
+
+    np.testing.assert_array_equal(shown, expected)
+
+
+@pytest.mark.parametrize("shape", [(400, 500), (777, 320), (97, 65)], ids=str)
+def test_pad_is_timms_border_on_black(shape):
+    """Where timm's "border" is given a black fill and rounds to the same width, the picture is the same."""
+    picture = Image.fromarray(phantoms.radiograph(*shape))
+    resized = ResizeKeepRatio(224, longest=1.0, interpolation="bilinear")(picture)
+    expected = CenterCropOrPad(224, fill=0)(resized)
+
+    assert resized.size[::-1] == resized_shape(*shape, record(224, crop_mode="pad"))
+    np.testing.assert_array_equal(Transform(record(224, crop_mode="pad")).display(picture), np.asarray(expected))
+
+
+def test_a_narrow_picture_on_black_keeps_a_column():
+    """A picture that would be narrower than a pixel is one pixel wide."""
+    assert (8, 1) == resized_shape(160, 10, record(8, crop_mode="pad"))
+
+
+# Made smaller while it is decoded
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    height=st.integers(1, 5000),
+    width=st.integers(1, 5000),
+    size=st.sampled_from([32, 224, 320, 518]),
+    crop_pct=st.sampled_from([1.0, 0.875, 0.5]),
+    crop_mode=st.sampled_from(["center", "squash", "pad"]),
+)
+def test_never_smaller_than_the_target(height, width, size, crop_pct, crop_mode):
+    """The factor is the largest after which no side has to be enlarged, and 1 for a picture that is small already."""
+    settings = record(size, "bilinear", crop_pct, crop_mode)
+    if max(height, width) > 16 * min(height, width):
+        return
+    target = resized_shape(height, width, settings)
+
+    factor = largest_factor(height, width, settings)
+
+    assert factor >= 1
+    assert factor == 1 or (height // factor >= target[0] and width // factor >= target[1])
+    assert height // (factor + 1) < target[0] or width // (factor + 1) < target[1]
+
+
+@pytest.mark.parametrize("shape", [(160, 160), (163, 161), (320, 254)], ids=str)
+@pytest.mark.parametrize("crop_mode", ["center", "pad"])
+@pytest.mark.parametrize("sampled", [False, True], ids=["means", "samples"])
+def test_a_smaller_picture_stays_in_its_place(shape, crop_mode, sampled):
+    """A slope keeps its values where it was reduced to means of squares, or to the upper left pixel of each."""
+    slope = (np.add(*np.mgrid[: shape[0], : shape[1]]) / sum(shape)).astype(np.float32)
+    rows, columns = (-(-side // 4) for side in shape)
+    beyond = np.pad(slope, ((0, 4 * rows - shape[0]), (0, 4 * columns - shape[1])), mode="edge")
+    smaller = slope[::4, ::4] if sampled else beyond.reshape(rows, 4, columns, 4).mean(axis=(1, 3))
+    settings = record(32, crop_mode=crop_mode)
+    inside = fit(slope, settings)[4:-4, 4:-4] > 0.02  # neither border nor edge
+    expected, found, moved = (
+        fitted[4:-4, 4:-4][inside].mean()
+        for fitted in (
+            fit(slope, settings),
+            fit(smaller, settings, shape, sampled=sampled),
+            fit(smaller, settings, shape, sampled=not sampled),
+        )
+    )
+
+    assert abs(found - expected) < 5e-4 < 3e-3 < abs(moved - expected)
+
+
+def test_fast_is_part_of_the_record():
+    """A fast record is another record than an exact one, and a third mode is refused."""
+    exact, fast = (dataclasses.replace(record(), decoding=decoding) for decoding in ("exact", "fast"))
+
+    assert exact.digest != fast.digest
+    with pytest.raises(RecordError, match="found 'quick', expected 'exact' or 'fast'"):
+        dataclasses.replace(record(), decoding="quick")
+
+
+def test_fast_jpeg():
+    """A JPEG of many pixels is decoded at a fraction of its size, says so, and comes out nearly the same."""
+    buffer = io.BytesIO()
+    Image.fromarray(phantoms.radiograph(1600, 1400)).save(buffer, "JPEG", quality=95)
+    exact = record(320, constants=((0.0,) * 3, (1.0,) * 3))
+    fast = dataclasses.replace(exact, decoding="fast")
+
+    readings = [frame(buffer.getvalue(), settings) for settings in (exact, fast)]
+
+    assert len(readings[0].report.steps) < len(readings[1].report.steps)
+    difference = (to_tensor(readings[0].pixels, exact) - to_tensor(readings[1].pixels, fast)).abs()
+    assert 0 < difference.max() and difference.mean() < 2 / 255
+
+
+def test_fast_leaves_small_pictures_alone():
+    """A picture that is less than twice as large as the target is read as it is."""
+    buffer = io.BytesIO()
+    Image.fromarray(phantoms.radiograph(600, 639)).save(buffer, "JPEG", quality=95)
+    exact = record(320)
+
+    assert torch.equal(
+        Transform(exact)(buffer.getvalue()), Transform(dataclasses.replace(exact, decoding="fast"))(buffer.getvalue())
+    )
+
+
+# Without torch
+
+
+def test_framing_needs_no_torch():
+    """A process that only reads and frames images never loads torch or timm."""
+    code = (
+        "import sys, numpy, cxrzoo.framing; from cxrzoo.manifest import Preprocessing; "
+        "record = Preprocessing((1, 32, 32), (.5,), (.2,), 'bilinear', 1.0, 'pad'); "
+        "reading = cxrzoo.framing.frame(numpy.zeros((50, 40), 'uint8'), record); "
+        "print(reading.pixels.shape, sorted({'torch', 'timm', 'torchvision'} & set(sys.modules)))"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert "(32, 32) []" == found.strip()
+
+
+@pytest.mark.parametrize(
+    "contrast",
+    [None, Contrast("percentiles", "before resize", percentiles=(1, 99)), Contrast("equalise", "after crop", bins=64)],
+    ids=str,
+)
+def test_framed_elsewhere(contrast):
+    """What another process frames, from a record that came as plain values, becomes the same tensor here."""
+    exact = dataclasses.replace(record(64), contrast=contrast)
+    picture = phantoms.radiograph(90, 120)
+
+    reading = frame(phantoms.saved(picture), exact.as_dict())
+
+    assert torch.equal(Transform(exact)(picture), to_tensor(reading.pixels, exact))
+
+
+def test_the_report_names_every_step():
+    """The steps of framing stand in the report, in their order."""
+    before = dataclasses.replace(record(64), contrast=Contrast("min-max", "before resize"))
+    after = dataclasses.replace(record(64, "bicubic", 0.875), contrast=Contrast("equalise", "after crop", bins=256))
+    steps = [frame(phantoms.radiograph(90, 120), settings).report.steps[-2:] for settings in (before, after)]
+
+    assert ["min-max before resize", "resized to 64 x 85, bilinear, and cropped to 64 x 64"] == steps[0]
+    assert ["resized to 73 x 97, bicubic, and cropped to 64 x 64", "equalise in 256 bins after crop"] == steps[1]
+
+
+def test_full_range():
+    """A record of the full range takes all grey levels of a DICOM image, whatever window the file names."""
+    stored = phantoms.radiograph(64, 64, bits=12)
+    file = phantoms.dicom_file(phantoms.make_dataset(stored, WindowCenter=1000, WindowWidth=100))
+    window = record(64, constants=((0.0,) * 3, (1.0,) * 3))
+    full = dataclasses.replace(window, intensity="full_range")
+
+    tensors = [Transform(settings)(file)[0].numpy() for settings in (window, full)]
+
+    np.testing.assert_allclose(tensors[1], stored / 4095, rtol=0, atol=1e-6)
+    assert np.abs(tensors[0] - tensors[1]).max() > 0.2
 
 
 def test_travels():
@@ -222,3 +412,49 @@ def test_errors_pass_through():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Transform(record(32))(phantoms.saved(phantoms.radiograph(40, 40)))
+
+
+# In a folder, its card and its backbone
+
+EQUALISED = Contrast("equalise", "after crop", bins=256)
+
+
+@pytest.fixture(scope="module")
+def equalised_folder(tmp_path_factory, resnet18_checkpoint):
+    """A ResNet-18 for equalised images on black squares, converted with a record that was stated."""
+    stated = dataclasses.replace(record(64, crop_mode="pad"), contrast=EQUALISED)
+    return convert(resnet18_checkpoint, tmp_path_factory.mktemp("made") / "equalised", preprocessing=stated).folder
+
+
+def test_a_folder_keeps_the_contrast(equalised_folder):
+    """A converted folder loads with the contrast that it was converted with."""
+    loaded = load(equalised_folder)
+
+    assert dataclasses.replace(record(64, crop_mode="pad"), contrast=EQUALISED) == loaded.transform.record
+    assert "border" == loaded.pretrained_cfg["crop_mode"]
+
+
+def test_a_card_says_what_timm_leaves_out(equalised_folder, resnet18_folder):
+    """The card warns of what `pretrained_cfg` can't say, and only where there is something."""
+    cards = [(folder / "README.md").read_text(encoding="utf-8") for folder in (equalised_folder, resnet18_folder)]
+    warning = "has no words for the contrast of each image (equalise in 256 bins after crop) and the black border"
+
+    assert [True, False] == [warning in card for card in cards]
+    assert [True, False] == ["has no words for" in card for card in cards]
+
+
+def test_load_fast(resnet18_folder):
+    """`load` gives the fast transform when it is asked to, and says so in what identifies an embedding."""
+    exact, fast = load(resnet18_folder), load(resnet18_folder, decoding="fast")
+
+    assert dataclasses.replace(exact.transform.record, decoding="fast") == fast.transform.record
+    assert ("exact", "fast") == (exact.provenance.decoding, fast.provenance.decoding)
+    assert exact.provenance.preprocessing_sha256 != fast.provenance.preprocessing_sha256
+    assert exact.pretrained_cfg == fast.pretrained_cfg
+
+
+def test_digests_outlive_new_fields():
+    """A record with none of the fields that came later has the digest that it had before they came."""
+    known = Preprocessing((3, 320, 320), (0.502,) * 3, (0.085585,) * 3, "bilinear", 1.0, "center", source="a")
+
+    assert "0c256befab74aa04951b1f89c7cdbbd3fe521d8278355a80769e1d99650632c6" == known.digest

@@ -1,14 +1,16 @@
 """Any radiograph a hospital has, as the one grey image that a reader sees.
 
-A source is a path (`str` or `Path`), the bytes of a file, a PIL image, a NumPy array, a torch tensor or a
-pydicom dataset. What a file is follows from its content, never from its name. No error or warning repeats a
-file name or the value of an attribute that may identify a patient.
+A source is a path (`str` or `Path`), the bytes of a file, a PIL image, a NumPy array, a torch tensor, a pydicom
+dataset, or a sample of a dataset that holds one of these. What a file is follows from its content, never from its
+name. No error or warning repeats a file name or the value of an attribute that may identify a patient.
 """
 
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +18,88 @@ from PIL import Image
 
 from cxrzoo.errors import ImageError
 from cxrzoo.imaging import arrays, raster
-from cxrzoo.imaging.arrays import Pixels
+from cxrzoo.imaging.arrays import Pixels, as_floats
 from cxrzoo.imaging.formats import kind
+from cxrzoo.imaging.report import Notice, Report
+from cxrzoo.imaging.samples import image_in
 
 if TYPE_CHECKING:
     from pydicom import Dataset
     from torch import Tensor
 
-    #: Everything that can be read as a radiograph; a `str` is a path.
-    Source: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor | Dataset
+    from cxrzoo.imaging.dicom import Intensity
+    from cxrzoo.imaging.stored import Shrink
 
-__all__ = ["Pixels", "read_image", "read_pixels"]
+    #: One image; a `str` is a path.
+    Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor | Dataset
+    #: Everything that can be read as a radiograph: an image, or a sample with one, as datasets give it.
+    Source: TypeAlias = Picture | Mapping[str, Any] | tuple[Any, ...] | list[Any]
+
+__all__ = ["Notice", "Pixels", "Reading", "Report", "read", "read_image", "read_pixels"]
 
 #: More than any single radiograph takes; keeps a wrong path from filling the memory.
 _MAX_BYTES = 2**30
 
 
-def read_image(source: "Source") -> NDArray[np.float32]:
+@dataclass(frozen=True)
+class Reading:
+    """One image, and how it was read.
+
+    `pixels` is (height, width), air dark: uint8 where the source is an 8-bit raster, else float32 in [0, 1].
+    """
+
+    pixels: Pixels
+    report: Report
+
+
+@overload
+def read_image(
+    source: "Source",
+    *,
+    frame: int | None = ...,
+    window: str | int | None = ...,
+    return_report: Literal[False] = ...,
+) -> NDArray[np.float32]: ...
+@overload
+def read_image(
+    source: "Source", *, frame: int | None = ..., window: str | int | None = ..., return_report: Literal[True]
+) -> tuple[NDArray[np.float32], Report]: ...
+def read_image(
+    source: "Source",
+    *,
+    frame: int | None = None,
+    window: str | int | None = None,
+    return_report: bool = False,
+) -> NDArray[np.float32] | tuple[NDArray[np.float32], Report]:
     """Return the radiograph as (height, width) values in [0, 1], air dark.
 
+    Args:
+        source: A path, the bytes of a file, or a picture in memory.
+        frame: Which of several frames or pages, counted from 0.
+        window: Which of several windows or VOI LUTs of a DICOM image, by its explanation or its position.
+        return_report: Also return which steps ran, and what needs a look.
+
     Raises:
-        ImageError: The source is not one grey image, or is damaged.
+        ImageError: The source is not one grey image, or is damaged; `code` and `stage` say why and where.
 
     Example:
         >>> read_image(np.array([[0, 255]], dtype=np.uint8))
         array([[0., 1.]], dtype=float32)
     """
-    pixels = read_pixels(source)
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / np.float32(255)
-    return pixels.astype(np.float32, copy=False)
+    reading = read(source, frame=frame, window=window)
+    reading.report.emit_warnings()
+    image = as_floats(reading.pixels)
+    return (image, reading.report) if return_report else image
 
 
-def read_pixels(source: "Source") -> Pixels:
+def read_pixels(
+    source: "Source",
+    *,
+    frame: int | None = None,
+    window: str | int | None = None,
+    intensity: "Intensity" = "window",
+    shrink: "Shrink | None" = None,
+) -> Pixels:
     """Return the same image as `read_image`, but left as uint8 where the source is an 8-bit raster.
 
     Models were trained on 8-bit pixels that PIL resized with 8-bit rounding; only this form reproduces that.
@@ -56,34 +107,72 @@ def read_pixels(source: "Source") -> Pixels:
     Raises:
         ImageError: The source is not one grey image, or is damaged.
     """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_file(bytes(source))
-    if isinstance(source, (str, os.PathLike)):
-        return _from_file(_content(Path(source)))
-    if isinstance(source, Image.Image):
-        return raster.from_picture(source)
-    if isinstance(source, (np.ndarray, np.generic)):
-        return arrays.from_array(np.asarray(source))
-    # Whoever holds a tensor or a dataset has imported its library: importing it here would only cost time.
-    if (torch := sys.modules.get("torch")) and isinstance(source, torch.Tensor):
-        tensor = source.detach().cpu()
-        return arrays.from_array((tensor.float() if tensor.is_floating_point() else tensor).numpy())
-    if (pydicom := sys.modules.get("pydicom")) and isinstance(source, pydicom.Dataset):
+    reading = read(source, frame=frame, window=window, intensity=intensity, shrink=shrink)
+    reading.report.emit_warnings()
+    return reading.pixels
+
+
+def read(
+    source: "Source",
+    *,
+    frame: int | None = None,
+    window: str | int | None = None,
+    intensity: "Intensity" = "window",
+    shrink: "Shrink | None" = None,
+) -> Reading:
+    """Return the image with a report; what needs a look stands in there, and is no Python warning.
+
+    Args:
+        source: A path, the bytes of a file, a picture in memory, or a sample of a dataset.
+        frame: Which of several frames or pages, counted from 0.
+        window: Which of several windows or VOI LUTs of a DICOM image, by its explanation or its position.
+        intensity: "window", or "full_range" for all grey levels of a DICOM image.
+        shrink: Says for the stored (height, width) by which factor the image may be made smaller while it is
+            decoded; None for the exact image.
+
+    Raises:
+        ImageError: The source is not one grey image, or is damaged.
+    """
+    try:
+        return _read(source, frame, window, intensity, shrink)
+    except ImageError as error:
+        # What a decoder raised is of no use to the caller, and its text may hold anything of the file.
+        error.__context__ = None
+        raise
+
+
+def _read(
+    source: "Source", frame: int | None, window: str | int | None, intensity: "Intensity", shrink: "Shrink | None"
+) -> Reading:
+    report = Report()
+    picture = source if isinstance(source, (str, os.PathLike)) else image_in(source)
+    if isinstance(picture, (str, os.PathLike)):
+        picture = _content(Path(picture))
+    if isinstance(picture, (bytes, bytearray, memoryview)):
+        data = bytes(picture)
+        if kind(data) == "raster":
+            return Reading(raster.from_file(data, report, frame=frame, shrink=shrink), report)
+        from cxrzoo.imaging import parsing  # pydicom is only loaded once a DICOM file turns up
+
+        picture = parsing.parse(data)
+    # Whoever holds a dataset or a tensor has imported its library: importing it here would only cost time.
+    if (pydicom := sys.modules.get("pydicom")) and isinstance(picture, pydicom.Dataset):
         from cxrzoo.imaging import dicom
 
-        return dicom.from_dataset(source)
+        pixels = dicom.from_dataset(picture, report, frame=frame, window=window, intensity=intensity, shrink=shrink)
+        return Reading(pixels, report)
+    if isinstance(picture, Image.Image):
+        return Reading(raster.from_picture(picture, report, frame=frame), report)
+    if (torch := sys.modules.get("torch")) and isinstance(picture, torch.Tensor):
+        tensor = picture.detach().cpu()
+        picture = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if isinstance(picture, (np.ndarray, np.generic)):
+        return Reading(arrays.from_array(np.asarray(picture), report), report)
     raise ImageError(
-        f"Found an object of type {type(source).__name__}, expected an image: a path, the bytes of a file, "
-        "a PIL image, a NumPy array, a torch tensor or a pydicom dataset."
+        f"Found an object of type {type(picture).__name__}, expected an image: a path, the bytes of a file, "
+        "a PIL image, a NumPy array, a torch tensor or a pydicom dataset.",
+        "unknown-kind",
     )
-
-
-def _from_file(data: bytes) -> Pixels:
-    if kind(data) == "raster":
-        return raster.from_file(data)
-    from cxrzoo.imaging import dicom  # pydicom is only loaded once a DICOM file turns up
-
-    return dicom.from_dataset(dicom.parse(data))
 
 
 def _content(path: Path) -> bytes:
@@ -91,9 +180,11 @@ def _content(path: Path) -> bytes:
     try:
         if not path.is_file():
             found = "a folder" if path.is_dir() else "no file"
-            raise ImageError(f"Found {found} at the given path, expected one DICOM, PNG or JPEG file.")
+            raise ImageError(f"Found {found} at the given path, expected one DICOM, PNG, JPEG or TIFF file.", "missing")
         if path.stat().st_size > _MAX_BYTES:
-            raise ImageError("Found a file above 1 GiB, expected one radiograph. Is this a video or an archive?")
+            raise ImageError(
+                "Found a file above 1 GiB, expected one radiograph. Is this a video or an archive?", "too-large"
+            )
         return path.read_bytes()
     except OSError as error:
         reason = error.strerror
@@ -101,4 +192,4 @@ def _content(path: Path) -> bytes:
         if isinstance(error, ImageError):
             raise
         reason = "the path is malformed"
-    raise ImageError(f"The file can't be opened: {reason}. Check the path and its permissions.")
+    raise ImageError(f"The file can't be opened: {reason}. Check the path and its permissions.", "missing")

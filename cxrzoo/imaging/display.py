@@ -1,19 +1,23 @@
 """Stored values of a DICOM image -> what a reader sees, in the order of PS3.3 and PS3.4 N.2.
 
 All steps work on every value that a pixel may hold (at most 65,536), not on the pixels: it is exact, and as fast
-for a large radiograph as for a small one. A step whose attributes make no sense is left out with a warning,
+for a large radiograph as for a small one. A step whose attributes make no sense is left out with a notice,
 since one bad window must not cost the image; nothing is ever guessed from the pixels themselves.
 """
 
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from cxrzoo.imaging.elements import found, name, number, value_of
-from cxrzoo.imaging.tables import read_table
+from cxrzoo.errors import ImageError
+from cxrzoo.imaging.elements import found, integers, name, number, numbers, value_of
+from cxrzoo.imaging.layout import Layout
+from cxrzoo.imaging.report import Report
+from cxrzoo.imaging.stored import Samples
+from cxrzoo.imaging.tables import list_tables, read_table
 
 _Values = NDArray[np.float64]
 
@@ -27,38 +31,88 @@ class Levels:
     highest: float
 
 
-def displayed(pixels: NDArray[np.integer], dataset: Dataset, lowest: int, highest: int) -> NDArray[np.float32]:
-    """Return the image in [0, 1], air dark, for stored `pixels` in lowest..highest."""
-    stored = Levels(np.arange(lowest, highest + 1, dtype=np.float64), lowest, highest)
-    index = pixels.astype(np.intp) - lowest
-    used = np.zeros(stored.values.size, dtype=bool)
-    used[index] = True
-    levels = apply_modality_lut(stored, dataset)
-    grey = apply_voi(levels, dataset, used)
-    return as_displayed(grey, dataset).astype(np.float32)[index]
+def displayed(
+    samples: Samples, dataset: Dataset, layout: Layout, report: Report, window: str | int | None, intensity: str
+) -> NDArray[np.float32]:
+    """Return the image in [0, 1], air dark.
+
+    Args:
+        window: Which of several windows or VOI LUTs, by its explanation or its position; None: the first.
+        intensity: "window", or "full_range" to apply no window.
+    """
+    _note_high_bits(dataset, samples, layout, report)
+    used = np.zeros(samples.values.size, dtype=bool)
+    used[samples.cells] = True
+    padding = find_padding(samples.values, dataset, used, report)
+    used &= ~padding
+    stored = Levels(samples.values.astype(np.float64), layout.lowest, layout.highest)
+    levels = apply_modality_lut(stored, dataset, layout, report)
+    if intensity == "full_range":
+        grey = full_range(levels, report)
+    else:
+        grey = apply_voi(levels, dataset, layout, used, report, window)
+    grey = as_displayed(grey, dataset, report)
+    grey[padding] = 0
+    image: NDArray[np.float32] = grey.astype(np.float32)[samples.cells]
+    return image
 
 
-def apply_modality_lut(levels: Levels, dataset: Dataset) -> Levels:
+def find_padding(
+    values: NDArray[np.int64], dataset: Dataset, used: NDArray[np.bool_], report: Report
+) -> NDArray[np.bool_]:
+    """Return which values fill what was not exposed (PS3.3 C.7.5.1.1.2); they are shown as dark as air.
+
+    They are no part of the image: neither the modality LUT nor a window is meant for them.
+    """
+    nothing = np.zeros(values.size, dtype=bool)
+    value = integers(dataset, "PixelPaddingValue")
+    if value is None:
+        return nothing
+    limit = integers(dataset, "PixelPaddingRangeLimit")
+    bounds = [value[0], value[0] if limit is None else limit[0]]
+    if values.min() < 0:  # written as unsigned by mistake, or read so for want of a value representation
+        bounds = [bound - 2**16 if bound >= 2**15 else bound for bound in bounds]
+    padding = (values >= min(bounds)) & (values <= max(bounds))
+    if not (padding & used).any():
+        return nothing
+    if not (used & ~padding).any():
+        _ignored(report, f"{name('PixelPaddingValue')} would hide the whole image")
+        return nothing
+    report.step(f"padding values {min(bounds)} to {max(bounds)} shown as air")
+    return padding
+
+
+def apply_modality_lut(levels: Levels, dataset: Dataset, layout: Layout, report: Report) -> Levels:
     """Turn stored values into the modality's own unit (PS3.3 C.11.1): a table, or slope and intercept."""
-    if value_of(dataset, "ModalityLUTSequence") is not None:
-        table = read_table(dataset, "ModalityLUTSequence")
+    if tables := list_tables(dataset, "ModalityLUTSequence"):
+        table = read_table(tables[0], layout.syntax.is_little_endian)
         if table is not None:
+            report.step(f"modality LUT of {table.entries.size} entries")
             return Levels(table.look_up(levels.values), 0, table.white)
-        _ignored(name("ModalityLUTSequence") + " holds no usable table")
+        _ignored(report, name("ModalityLUTSequence") + " holds no usable table")
     slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
     if slope is None and intercept is None:
         return levels
     if slope is not None and intercept is not None:
         with np.errstate(all="ignore"):
             values = levels.values * slope + intercept
-        lowest, highest = float(values.min()), float(values.max())
+            ends = [bound * slope + intercept for bound in (levels.lowest, levels.highest)]
+        lowest, highest = min(ends), max(ends)
         if np.isfinite([lowest, highest]).all() and lowest < highest:
+            report.step(f"rescaled: stored value * {slope:g} {intercept:+g}")
             return Levels(values, lowest, highest)
-    _ignored(f"{found('RescaleSlope', slope)} and {found('RescaleIntercept', intercept)}")
+    _ignored(report, f"{found('RescaleSlope', slope)} and {found('RescaleIntercept', intercept)}")
     return levels
 
 
-def apply_voi(levels: Levels, dataset: Dataset, used: NDArray[np.bool_]) -> _Values:
+def apply_voi(
+    levels: Levels,
+    dataset: Dataset,
+    layout: Layout,
+    used: NDArray[np.bool_],
+    report: Report,
+    window: str | int | None = None,
+) -> _Values:
     """Choose the values of interest (PS3.3 C.11.2): the first VOI LUT, else the first window, else all.
 
     "All" is the full range that the stored bits allow, so that it does not depend on the content of the image.
@@ -66,60 +120,141 @@ def apply_voi(levels: Levels, dataset: Dataset, used: NDArray[np.bool_]) -> _Val
 
     Args:
         used: Which of the levels occur in the image.
+
+    Raises:
+        ImageError: `window` names none of those in the file.
     """
-    for choice, keyword in ((apply_voi_lut, "VOILUTSequence"), (apply_window, "WindowWidth")):
-        grey = choice(levels, dataset)
-        if grey is None:
-            continue
+    constant = np.ptp(levels.values[used]) == 0
+    for grey, keyword, step in _choices(levels, dataset, layout, report, window):
         shown = grey[used]
-        if shown.min() < shown.max() or np.ptp(levels.values[used]) == 0:
+        if shown.min() < shown.max() or constant:
+            report.step(step)
             return grey
-        _ignored(f"{name(keyword)} would show the whole image as one grey")
+        _ignored(report, f"{name(keyword)} would show the whole image as one grey")
+    return full_range(levels, report)
+
+
+def full_range(levels: Levels, report: Report) -> _Values:
+    """Return the levels in [0, 1], from the least to the greatest value that there may be."""
+    report.step(f"full range: {levels.lowest:g} to {levels.highest:g}")
     return (levels.values - levels.lowest) / (levels.highest - levels.lowest)
 
 
-def apply_voi_lut(levels: Levels, dataset: Dataset) -> _Values | None:
-    """Return the levels through the first VOI LUT in [0, 1] (PS3.3 C.11.2.1.1), or None without a usable one."""
-    if value_of(dataset, "VOILUTSequence") is None:
-        return None
-    table = read_table(dataset, "VOILUTSequence")
+def list_windows(dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Return the names of the windows, and those of the VOI LUTs, in order; nameless ones are empty."""
+    widths = numbers(dataset, "WindowWidth") or []
+    explanations = dataset.get("WindowCenterWidthExplanation")
+    names = [explanations] if isinstance(explanations, str) else list(explanations or [])
+    windows = [str(each).strip() for each in (*names, *([""] * len(widths)))][: len(widths)]
+    tables = [str(item.get("LUTExplanation") or "").strip() for item in list_tables(dataset, "VOILUTSequence")]
+    return windows, tables
+
+
+def _choices(
+    levels: Levels, dataset: Dataset, layout: Layout, report: Report, window: str | int | None
+) -> Iterator[tuple[_Values, str, str]]:
+    """Yield what the file offers that makes sense, best first: grey levels, keyword, and the step in words."""
+    windows, tables = list_windows(dataset)
+    if window is None:
+        order = [("VOILUTSequence", 0)] if tables else []
+        order += [("WindowWidth", 0)] if windows or value_of(dataset, "WindowCenter") is not None else []
+    else:
+        order = [_find_window(window, windows, tables)]
+    for keyword, position in order:
+        if keyword == "VOILUTSequence":
+            grey, text = apply_voi_lut(levels, dataset, layout, report, position), f"VOI LUT {position}"
+            count = len(tables)
+        else:
+            grey, text, count = *apply_window(levels, dataset, report, position), len(windows)
+        if grey is not None:
+            yield grey, keyword, text + (f", number {position} of {count}, counted from 0" if count > 1 else "")
+
+
+def _find_window(window: str | int, windows: list[str], tables: list[str]) -> tuple[str, int]:
+    """Return the keyword and the position of a window or table by its name, or of a window by its position."""
+    if isinstance(window, int):
+        if 0 <= window < len(windows):
+            return "WindowWidth", window
+    else:
+        wanted = window.strip().casefold()
+        for keyword, names in (("WindowWidth", windows), ("VOILUTSequence", tables)):
+            for position, each in enumerate(names):
+                if each.casefold() == wanted and wanted:
+                    return keyword, position
+    named = sum(map(bool, windows + tables))
+    raise ImageError(
+        f"The image has {len(windows)} windows and {len(tables)} VOI LUTs, {named} of them with a name, but not the "
+        "one that was asked for. `cxrzoo describe FILE` lists them; without window=, the first is taken.",
+        "header",
+        "display",
+    )
+
+
+def apply_voi_lut(levels: Levels, dataset: Dataset, layout: Layout, report: Report, position: int) -> _Values | None:
+    """Return the levels through a VOI LUT in [0, 1] (PS3.3 C.11.2.1.1), or None without a usable one."""
+    table = read_table(list_tables(dataset, "VOILUTSequence")[position], layout.syntax.is_little_endian)
     if table is None:
-        _ignored(name("VOILUTSequence") + " holds no usable table")
+        _ignored(report, name("VOILUTSequence") + " holds no usable table")
         return None
     return table.look_up(levels.values) / table.white
 
 
-def apply_window(levels: Levels, dataset: Dataset) -> _Values | None:
-    """Return the levels through the first window in [0, 1] (PS3.3 C.11.2.1.2 and .3), or None without a usable one."""
-    center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
-    if center is None and width is None:
-        return None
+def apply_window(levels: Levels, dataset: Dataset, report: Report, position: int) -> tuple[_Values | None, str]:
+    """Return the levels through a window in [0, 1] (PS3.3 C.11.2.1.2 and .3), or None without a usable one."""
+    centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
+    center, width = (each[position] if each and position < len(each) else None for each in (centers, widths))
     function = str(value_of(dataset, "VOILUTFunction") or "LINEAR").strip().upper()
     smallest = 1.0 if function == "LINEAR" else np.nextafter(0, 1)
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        _ignored(found("VOILUTFunction", function))
-        return None
+        _ignored(report, found("VOILUTFunction", function))
+        return None, ""
     if center is None or width is None or not (np.isfinite([center, width]).all() and width >= smallest):
-        _ignored(f"{found('WindowCenter', center)} and {found('WindowWidth', width)}")
-        return None
+        _ignored(report, f"{found('WindowCenter', center)} and {found('WindowWidth', width)}")
+        return None, ""
+    return window_levels(
+        levels.values, center, width, function
+    ), f"window {function}, center {center:g}, width {width:g}"
+
+
+def window_levels(values: _Values, center: float, width: float, function: str) -> _Values:
+    """Return values through one window in [0, 1]."""
     with np.errstate(over="ignore"):
         if function == "SIGMOID":
             # 1 / (1 + exp(-4 z)), written so that no exponential overflows
-            return np.asarray(0.5 + 0.5 * np.tanh(2 * ((levels.values - center) / width)))
+            return np.asarray(0.5 + 0.5 * np.tanh(2 * ((values - center) / width)))
         if function == "LINEAR":
             center, width = center - 0.5, width - 1
         if width == 0:
-            return (levels.values > center).astype(np.float64)
-        return np.clip((levels.values - center) / width + 0.5, 0, 1)
+            return (values > center).astype(np.float64)
+        return np.clip((values - center) / width + 0.5, 0, 1)
 
 
-def as_displayed(grey: _Values, dataset: Dataset) -> _Values:
+def as_displayed(grey: _Values, dataset: Dataset, report: Report) -> _Values:
     """Invert MONOCHROME1 so that air is dark, as on a light box.
 
-    Comes last, since windows are defined before it (PS3.3 C.7.6.3.1.2).
+    Comes last, since windows are defined before it (PS3.3 C.7.6.3.1.2). Presentation LUT Shape repeats the polarity
+    (PS3.3 C.8.11.3.1): it is not applied a second time.
     """
-    return 1 - grey if value_of(dataset, "PhotometricInterpretation") == "MONOCHROME1" else grey
+    inverted = value_of(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+    shape = value_of(dataset, "PresentationLUTShape")
+    if shape in ("IDENTITY", "INVERSE") and inverted != (shape == "INVERSE"):
+        polarity = "MONOCHROME1" if inverted else "MONOCHROME2"
+        report.warn(
+            "polarity",
+            f"{name('PresentationLUTShape')} is {shape} and {name('PhotometricInterpretation')} is {polarity}, which "
+            "contradict each other; the latter is followed. Look whether air is dark.",
+        )
+    if inverted:
+        report.step("inverted: MONOCHROME1")
+        return 1 - grey
+    return grey.copy()
 
 
-def _ignored(reason: str) -> None:
-    warnings.warn(f"Ignored, as if it were absent: {reason}.", stacklevel=3)
+def _note_high_bits(dataset: Dataset, samples: Samples, layout: Layout, report: Report) -> None:
+    """Note bits above the stored ones that are in use: overlays of old files (PS3.5 8.1.1), or leftovers."""
+    if not layout.syntax.is_encapsulated and not layout.signed and int(samples.cells.max()) > layout.highest:
+        report.step(f"bits above the {layout.stored} stored ones left out")
+
+
+def _ignored(report: Report, reason: str) -> None:
+    report.warn("ignored", f"Ignored, as if it were absent: {reason}.")

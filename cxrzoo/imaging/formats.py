@@ -4,17 +4,19 @@ from typing import Literal
 
 from cxrzoo.errors import ImageError
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
+Raster = Literal["PNG", "JPEG", "TIFF"]
+
+#: How each kind of raster begins. TIFF: both byte orders, and both again with offsets of 64 bits (BigTIFF).
+_RASTERS: dict[Raster, tuple[bytes, ...]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+}
 
 #: Offset, bytes and name of what people hand in by mistake.
 _OTHERS = (
-    (0, b"II*\x00", "a TIFF, not supported yet"),
-    (0, b"MM\x00*", "a TIFF, not supported yet"),
-    (0, b"II+\x00", "a TIFF, not supported yet"),
-    (0, b"MM\x00+", "a TIFF, not supported yet"),
-    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 file outside of DICOM, not supported yet"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 codestream outside of DICOM, not supported yet"),
+    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 file outside of DICOM"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 codestream outside of DICOM"),
     (0, b"%PDF", "a PDF"),
     (0, b"GIF8", "a GIF"),
     (0, b"BM", "a BMP"),
@@ -36,12 +38,12 @@ def kind(data: bytes) -> Literal["dicom", "raster"]:
     """Return which reader takes the file.
 
     Raises:
-        ImageError: It is neither DICOM nor PNG nor JPEG; the text says what it looks like.
+        ImageError: It is neither DICOM nor a PNG, JPEG or TIFF; the text says what it looks like.
     """
     # First, since the 128 bytes before the mark may hold anything, even the header of a TIFF (PS3.10 7.1)
     if data[128:132] == b"DICM":
         return "dicom"
-    if data.startswith((_PNG, _JPEG)):
+    if raster(data):
         return "raster"
     for offset, magic, name in _OTHERS:
         if data[offset:].startswith(magic) if offset == 0 else data[offset : offset + len(magic)] == magic:
@@ -53,6 +55,11 @@ def kind(data: bytes) -> Literal["dicom", "raster"]:
     if _bare_dicom(data):
         return "dicom"
     raise _unsupported("a file of unknown kind" if data else "an empty file")
+
+
+def raster(data: bytes) -> Raster | None:
+    """Return which kind of raster the file says it is."""
+    return next((name for name, starts in _RASTERS.items() if data.startswith(starts)), None)
 
 
 def _bare_dicom(data: bytes) -> bool:
@@ -71,4 +78,4 @@ _VALUE_REPRESENTATIONS = (b"UL", b"CS", b"SH", b"DA", b"TM", b"UI", b"OB", b"LO"
 
 
 def _unsupported(found: str) -> ImageError:
-    return ImageError(f"Found {found}, expected a DICOM, PNG or JPEG file with one radiograph.")
+    return ImageError(f"Found {found}, expected a DICOM, PNG, JPEG or TIFF file with one radiograph.", "unknown-kind")

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from cxrzoo.errors import ImageError
+from cxrzoo.errors import ImageError, Stage
 
-_DECODERS = ("pydicom", "pylibjpeg", "openjpeg", "rle", "PIL")
+_DECODERS = ("pydicom", "pylibjpeg", "openjpeg", "rle", "PIL", "imagecodecs")
 
 _lock = threading.Lock()
 _depth = 0
@@ -16,22 +16,28 @@ _restore = ExitStack()
 
 
 @contextmanager
-def guarded(what: str) -> Iterator[None]:
+def guarded(what: str, stage: Stage = "decode") -> Iterator[None]:
     """Silence the decoders in this block, and turn whatever they raise into an ImageError without their words.
 
     Args:
         what: The thing that is being read, as the subject of the error's first sentence.
+        stage: What is being done with it.
     """
     try:
         with _silence():
             yield
     except (ImageError, Warning, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - decoders written in Rust raise PanicException, no Exception
-        failure = type(error).__name__
+    except MemoryError:
         raise ImageError(
-            f"{what} can't be decoded ({failure}): it is damaged, truncated, or of a kind that no installed "
-            "decoder reads. Export it again, or open it in a viewer to see whether it is whole."
+            f"{what} takes more memory to decode than there is. Is it one radiograph? Export it again.", "memory", stage
+        ) from None
+    except BaseException as error:  # noqa: BLE001 - decoders written in Rust raise PanicException, no Exception
+        raise ImageError(
+            f"{what} can't be decoded ({type(error).__name__}): it is damaged, truncated, or of a kind that no "
+            "installed decoder reads. Export it again, or open it in a viewer to see whether it is whole.",
+            "damaged",
+            stage,
         ) from None
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRBigEndian
+
+from cxrzoo.imaging.elements import get
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,20 @@ class LookupTable:
         return self.entries[index.astype(np.intp)].astype(np.float64)
 
 
-def read_table(dataset: Dataset, keyword: str) -> LookupTable | None:
-    """Return the table in the first item of the sequence `keyword`, or None where it contradicts itself."""
-    item = dataset[keyword].value[0]
-    descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
+def list_tables(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of the sequence `keyword`, none where it is absent or no sequence."""
+    items = dataset.get(keyword) or []
+    return [item for item in items if isinstance(item, Dataset)] if not isinstance(items, (str, bytes)) else []
+
+
+def read_table(item: Dataset, little_endian: bool) -> LookupTable | None:
+    """Return the table in an item, or None where it contradicts itself."""
+    descriptor, data = get(item, "LUTDescriptor"), get(item, "LUTData")
     try:
         count, first, bits = (int(number) for number in descriptor)
         # 65,536 entries do not fit in the descriptor's 16 bits: they are written as 0.
         count = count or 2**16
-        words = _words(data, count, bits, _big_endian(dataset))
+        words = _words(data, count, bits, little_endian)
     except (TypeError, ValueError, OverflowError):
         return None
     if not 8 <= bits <= 16 or words.size < count or int(words.min()) < 0 or int(words.max()) >= 2**bits:
@@ -43,16 +49,11 @@ def read_table(dataset: Dataset, keyword: str) -> LookupTable | None:
     return LookupTable(words[:count].astype(np.uint16), first, 2**bits - 1)
 
 
-def _words(data: Any, count: int, bits: int, big_endian: bool) -> NDArray[Any]:
+def _words(data: Any, count: int, bits: int, little_endian: bool) -> NDArray[Any]:
     """Return the entries of a table stored as numbers (US), as words (OW), or as bytes packed two to a word."""
     if not isinstance(data, bytes):
         return np.atleast_1d(np.asarray(data, dtype=np.int64))
-    words = np.frombuffer(data, dtype=">u2" if big_endian else "<u2")
+    words = np.frombuffer(data, dtype="<u2" if little_endian else ">u2")
     if bits == 8 and words.size < count:
         return words.astype("<u2").view(np.uint8)
     return words
-
-
-def _big_endian(dataset: Dataset) -> bool:
-    syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
-    return syntax == ExplicitVRBigEndian or dataset.original_encoding[1] is False

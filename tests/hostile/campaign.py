@@ -1,4 +1,4 @@
-"""The whole campaign of hostile files, and the table of its figures; run as a script by `make fuzz`."""
+"""The whole campaign of hostile files: checkpoints here, images next door; run as a script by `make fuzz`."""
 
 import argparse
 import dataclasses
@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from hostile import structures
-from hostile.generator import generate, list_ids
+from hostile import image_campaign, structures
+from hostile.generator import IMAGES, generate, list_ids
 from hostile.seeds import CHECKPOINTS, NAMES, make_seed
+from hostile.tables import Row, count, is_right, print_table
 from hostile.verdicts import HANG, Case, judge
 from hostile.workers import Finding, Key, Pool
 
@@ -60,28 +61,6 @@ def _sections() -> dict[str, Callable[[], Iterable[Key]]]:
         "safetensors mutants": many("mutant", ("safetensors",)),
         "safetensors flips": many("flip", ("safetensors",)),
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    property: str
-    goal: str
-    measured: str
-    met: bool
-
-
-def count(title: str, findings: list[Finding], good: Callable[[Finding], bool], share: float = 1) -> Row:
-    """Return a line that says how many findings are good, and is met if that share of them is."""
-    hits = sum(map(good, findings))
-    goal = "all" if share == 1 else f"≥ {share:.1%}"
-    return Row(title, goal, f"{hits:,} of {len(findings):,}", bool(findings) and hits >= share * len(findings))
-
-
-def is_right(finding: Finding) -> bool:
-    """Return whether nothing is wrong with a finding."""
-    return not finding.wrong
 
 
 def is_noticed(finding: Finding) -> bool:
@@ -160,7 +139,9 @@ def tabulate(found: dict[str, list[Finding]]) -> Iterator[Row]:
 
 def replay(case: Case) -> int:
     """Run one case, print what is expected and what is found, and return 1 if that differs."""
-    with Pool(1, loading="safetensors" in case.id or case.family == "headers") as pool:
+    images = case.family in IMAGES
+    loading = not images and ("safetensors" in case.id or case.family == "headers")
+    with Pool(1, loading=loading, images=images) as pool:
         (finding,) = pool.run([(case.family, case.id, case.seed)])
     print(f"{case.title}: {len(case.data)} bytes, sha256 {hashlib.sha256(case.data).hexdigest()}")
     print(f"expected: {case.expected}\nfound: {finding.result}")
@@ -174,16 +155,17 @@ def main() -> int:
     parser.add_argument("--replay", nargs=3, metavar=("FAMILY", "ID", "SEED"), help="run a single case")
     parser.add_argument("--share", type=float, default=1, help="how much of each section to run, from 0 to 1")
     parser.add_argument("--keep", type=Path, default=Path("fuzz"), help="where cases that go wrong are kept")
+    parser.add_argument("--of", nargs="+", choices=("checkpoints", "images"), help="run a part of it")
     options = parser.parse_args()
     if options.replay:
         family, case, seed = options.replay
         return replay(generate(family, case, int(seed)))
-    rows = measure(options.share, options.keep)
-    cells = [(row.property, row.goal, row.measured + ("" if row.met else ": MISSED")) for row in rows]
-    widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
-    for cell in [("property", "goal", "measured"), tuple("-" * width for width in widths), *cells]:
-        print("| " + " | ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) + " |")
-    return int(not all(row.met for row in rows))
+    measures = {"checkpoints": measure, "images": image_campaign.measure}
+    rows = {title: measures[title](options.share, options.keep) for title in options.of or measures}
+    for title, lines in rows.items():
+        print(f"\n{title}\n")
+        print_table(lines)
+    return int(not all(row.met for lines in rows.values() for row in lines))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ with inert arguments.
 
 from collections.abc import Callable
 
-from hostile import calls, headers, lies, mutants, structures, surgery
+from hostile import calls, dicoms, headers, image_mutants, lies, mutants, pictures, structures, surgery
 from hostile.verdicts import Case, Verdict
 
 _Make = Callable[[str, int], tuple[bytes, Verdict]]
@@ -17,7 +17,13 @@ FAMILIES: dict[str, tuple[Callable[[], list[str]], _Make]] = {
     "surgery": (surgery.list_ids, surgery.make),
     "headers": (headers.list_ids, headers.make),
     "mutants": (mutants.list_ids, mutants.make),
+    "dicoms": (dicoms.list_ids, dicoms.make),
+    "pictures": (pictures.list_ids, pictures.make),
+    "image mutants": (image_mutants.list_ids, image_mutants.make),
 }
+
+#: What these give is an image, or is said to be one.
+IMAGES = ("dicoms", "pictures", "image mutants")
 
 
 def generate(family: str, case: str, seed: int = 0) -> Case:

@@ -6,7 +6,7 @@ import struct
 from hostile.seeds import NAMES, Seed, make_seed
 from hostile.verdicts import EITHER, READ, REFUSED, Verdict
 
-#: The share of edits that hit structure, not the data of tensors.
+#: The share of edits that hit structure, not data.
 _IN_HEADERS = 0.7
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -30,11 +30,16 @@ def make(case: str, seed: int) -> tuple[bytes, Verdict]:
         flipped = bytearray(honest.data)
         flipped[generator.randrange(first, last)] ^= 1 << generator.randrange(8)
         return bytes(flipped), EITHER
+    return mutate(honest, generator), EITHER
+
+
+def mutate(honest: Seed, generator: random.Random) -> bytes:
+    """Return the file with one edit or several, most of them in its structure."""
     mutant = bytearray(honest.data)
     while mutant == honest.data:
         for _ in range(generator.choice((1, 1, 1, 2, 4, 8))):
             mutant = _edit(mutant or bytearray(1), honest, generator)
-    return bytes(mutant), EITHER
+    return bytes(mutant)
 
 
 def _edit(data: bytearray, honest: Seed, generator: random.Random) -> bytearray:

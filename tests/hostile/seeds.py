@@ -15,7 +15,7 @@ from hostile.zips import checkpoint
 
 @dataclass(frozen=True)
 class Seed:
-    """An honest file; `spans` are the ranges of its bytes that are data of tensors, the rest is structure."""
+    """An honest file; `spans` are the ranges of its bytes that are data of tensors or pixels, the rest is structure."""
 
     data: bytes
     spans: tuple[tuple[int, int], ...]

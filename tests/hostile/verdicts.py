@@ -9,14 +9,33 @@ HANG = 5.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is expected: to be read, to be refused by a typed error, or either; `mention` must be in the error."""
+    """What is expected: to be read, to be refused by a typed error, or either; `mention` must be in the error.
+
+    Of images, `code` is the code of the error, and `notices` are the codes of what needs a look, if that matters.
+    """
 
     outcome: Literal["read", "refused", "either"]
     mention: str = ""
     unsafe: bool = False
+    code: str = ""
+    notices: tuple[str, ...] | None = None
+    limit: float = HANG
 
 
 READ, REFUSED, EITHER = Verdict("read"), Verdict("refused"), Verdict("either")
+#: Decoding may take longer than looking at a checkpoint.
+IMAGE_LIMIT = 10.0
+ANY_IMAGE = Verdict("either", limit=IMAGE_LIMIT)
+
+
+def shown(*notices: str) -> Verdict:
+    """Return the verdict on an image that is read, with exactly these notices."""
+    return Verdict("read", notices=notices, limit=IMAGE_LIMIT)
+
+
+def refused(code: str) -> Verdict:
+    """Return the verdict on an image that must be refused with a code."""
+    return Verdict("refused", code=code, limit=IMAGE_LIMIT)
 
 
 def naming(module: str, attribute: str, *, unsafe: bool = True) -> Verdict:
@@ -46,7 +65,8 @@ class Result:
 
     `outcome` is "read", the class of a typed error, or "crashed", "hung" or "escaped"; `strays` are audited
     events that must not be; `faults` are bytes that are not those of the file, and the like; `loading` is what
-    became of the file where it stands in for promised weights.
+    became of the file where it stands in for promised weights. Of images, `code` is the code of the error,
+    `notices` are those of what needs a look, and `sha256` is that of the pixels.
     """
 
     outcome: str
@@ -57,6 +77,8 @@ class Result:
     strays: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     loading: str = ""
+    code: str = ""
+    notices: tuple[str, ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -75,10 +97,14 @@ def judge(expected: Verdict, result: Result) -> list[str]:
     allowed = {"read": (result.outcome == "read"), "refused": result.refused}
     if not allowed.get(expected.outcome, result.outcome == "read" or result.refused):
         wrong.append(f"expected {expected.outcome}, found {result.outcome}")
-    if result.seconds > HANG:
+    if result.seconds > expected.limit:
         wrong.append(f"it took {result.seconds:.1f} s")
     if result.refused and expected.mention not in result.text:
         wrong.append(f"the error does not name {expected.mention}")
     if result.refused and expected.unsafe and result.outcome != "UnsafeCheckpointError":
         wrong.append(f"expected UnsafeCheckpointError, found {result.outcome}")
+    if result.refused and expected.code not in ("", result.code):
+        wrong.append(f"expected the code {expected.code}, found {result.code} ({result.text})")
+    if result.outcome == "read" and expected.notices not in (None, result.notices):
+        wrong.append(f"expected the notices {expected.notices}, found {result.notices}")
     return wrong

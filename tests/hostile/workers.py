@@ -26,6 +26,7 @@ from hostile.verdicts import Case, Result, Verdict, judge
 Key = tuple[str, str, int]
 _ROOT = Path(__file__).resolve().parents[2]
 _SCRIPT = Path(__file__).with_name("inspector.py")
+_VIEWER = Path(__file__).with_name("viewer.py")
 _BATCH = 50
 #: A process that spends so many seconds of CPU time on one file is hung; checking what was read takes time, too.
 HANG = 15.0
@@ -45,20 +46,31 @@ class Finding:
 
 
 class Pool:
-    """Processes that share the work; use it in a `with` block."""
+    """Processes that share the work; use it in a `with` block.
 
-    def __init__(self, size: int = 2, *, loading: bool = False, script: Path = _SCRIPT) -> None:
+    They open checkpoints, unless they are for images or run another script.
+    """
+
+    def __init__(
+        self, size: int = 2, *, loading: bool = False, images: bool = False, script: Path | None = None
+    ) -> None:
         self.size = size
         self._folder = tempfile.TemporaryDirectory(prefix="cxrzoo-fuzz-")
+        self._free: queue.Queue[_Worker] = queue.Queue()
         self._loading = loading
+        arguments = [] if images else self._honest()
+        command = [sys.executable, str(script or (_VIEWER if images else _SCRIPT)), *arguments]
+        self._workers = [_Worker([*command, *["loading"] * loading]) for _ in range(size)]
+        for worker in self._workers:
+            self._free.put(worker)
+
+    def _honest(self) -> list[str]:
+        """Write an honest file of weights, which is opened first, and may be promised; return its path."""
         honest = make_seed("safetensors").data
         path = Path(self._folder.name) / "honest"
         path.write_bytes(honest)
         self._promised = [hashlib.sha256(honest).hexdigest(), len(honest)]
-        self._free: queue.Queue[_Worker] = queue.Queue()
-        self._workers = [_Worker(script, path, loading=loading) for _ in range(size)]
-        for worker in self._workers:
-            self._free.put(worker)
+        return [str(path)]
 
     def __enter__(self) -> Self:
         return self
@@ -126,9 +138,9 @@ class _Worker:
 
     _numbers = itertools.count()
 
-    def __init__(self, script: Path, honest: Path, *, loading: bool) -> None:
+    def __init__(self, command: list[str]) -> None:
         self.number = next(self._numbers)
-        self._command = [sys.executable, str(script), str(honest), *(["loading"] if loading else [])]
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: dict[str, object]) -> Result:
@@ -142,7 +154,7 @@ class _Worker:
         if isinstance(answer, str):
             self.stop()
             return Result(answer.split()[0], answer)
-        lists = {name: tuple(answer.pop(name, ())) for name in ("strays", "faults")}
+        lists = {name: tuple(answer.pop(name, ())) for name in ("strays", "faults", "notices")}
         return Result(**answer, **lists)
 
     def stop(self) -> None:

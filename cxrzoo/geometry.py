@@ -1,0 +1,108 @@
+"""Resize, crop and pad grey pixels: what timm's evaluation transform does to a PIL image, without torch.
+
+All resizing is Pillow's, which averages over all pixels it covers (antialiasing): torch and OpenCV differ there.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrzoo.errors import ImageError
+from cxrzoo.imaging import Pixels
+from cxrzoo.manifest import Preprocessing
+
+#: No radiograph is longer; resizing the shorter side of a sliver would fill the memory.
+_MAX_ASPECT = 16
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def fit(
+    pixels: Pixels, record: Preprocessing, whole: tuple[int, int] | None = None, *, sampled: bool = False
+) -> Pixels:
+    """Return `pixels` at the record's size, in the type they have: resized, padded if the record says so, cropped.
+
+    Bicubic resizing leaves floats a little outside of the range that they had.
+
+    Args:
+        whole: The (height, width) that the picture had before it was made smaller while it was decoded.
+        sampled: Then each pixel is a place of the whole picture, as in wavelets, and not the mean of a square.
+
+    Raises:
+        ImageError: The picture is a sliver.
+    """
+    whole = whole or (pixels.shape[0], pixels.shape[1])
+    height, width = resized_shape(whole[0], whole[1], record)
+    factor, first = round(whole[0] / pixels.shape[0]), 0.0
+    picture: NDArray[Any] = pixels
+    if sampled and factor > 1:
+        # The first pixel is the upper left one of its square, so that the picture begins inside of it.
+        first = (factor - 1) / (2 * factor)
+        picture = np.pad(pixels, ((0, 1), (0, 1)), mode="edge")
+    # The last square may lie across the border of the picture: what is beyond is left out.
+    lower, right = (min(first + full / factor, side) for full, side in zip(whole, picture.shape, strict=True))
+    resampling = _RESAMPLING[record.interpolation]
+    resized = np.array(Image.fromarray(picture).resize((width, height), resampling, (first, first, right, lower)))
+    if record.crop_mode == "pad":
+        resized = pad(resized, max(height, width))
+    return crop_center(resized, record)
+
+
+def resized_shape(height: int, width: int, record: Preprocessing) -> tuple[int, int]:
+    """Return the (height, width) to resize to, before the crop: the target size divided by `crop_pct`.
+
+    "center" gives that size to the shorter side and "pad" to the longer one, both keep the aspect ratio; "squash"
+    gives it to both sides.
+
+    Raises:
+        ImageError: The picture is a sliver.
+    """
+    short, long = min(height, width), max(height, width)
+    if long > _MAX_ASPECT * short:
+        raise ImageError(
+            f"Found a picture of {height} x {width} pixels, expected sides of at most 1 : {_MAX_ASPECT}. "
+            "Is this a strip cut from a radiograph? Give the whole image.",
+            "too-small",
+            "geometry",
+        )
+    scaled_height, scaled_width = (math.floor(side / record.crop_pct) for side in record.input_size[1:])
+    if record.crop_mode == "squash":
+        return scaled_height, scaled_width
+    scaled = scaled_height  # of a square
+    # The other side is truncated, not rounded: torchvision.transforms.functional._compute_resized_image_output_size;
+    # for "pad" so do data_process.py (preprocess) of CheXzero and mgca/datasets/utils.py (resize_img) of MGCA.
+    if record.crop_mode == "pad":
+        other = max(scaled * short // long, 1)
+        return (scaled, other) if height > width else (other, scaled)
+    other = int(scaled * long / short)
+    return (scaled, other) if height <= width else (other, scaled)
+
+
+def largest_factor(height: int, width: int, record: Preprocessing) -> int:
+    """Return how many times smaller a picture may be read, so that it is never enlarged to the size to resize to.
+
+    Raises:
+        ImageError: The picture is a sliver.
+    """
+    target_height, target_width = resized_shape(height, width, record)
+    return max(min(height // target_height, width // target_width), 1)
+
+
+def pad(pixels: Pixels, side: int) -> Pixels:
+    """Return the picture in the middle of a black square; an odd pixel is put below, or to the right."""
+    height, width = pixels.shape
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side), pixels.dtype)
+    square[top : top + height, left : left + width] = pixels
+    return square
+
+
+def crop_center(pixels: Pixels, record: Preprocessing) -> Pixels:
+    """Return the middle of the picture, which is never smaller than the target."""
+    _, height, width = record.input_size
+    # Halves are rounded to even, as torchvision.transforms.functional.center_crop does.
+    top, left = round((pixels.shape[0] - height) / 2), round((pixels.shape[1] - width) / 2)
+    return pixels[top : top + height, left : left + width]

@@ -1,0 +1,52 @@
+"""What the attributes of a DICOM image say it shows: anything but a frontal chest radiograph gives a notice."""
+
+from pydicom import Dataset
+from pydicom.uid import DigitalXRayImageStorageForProcessing
+
+from cxrzoo.imaging.elements import integers, name, value_of
+from cxrzoo.imaging.report import Report
+
+#: Computed, digital and film radiography, fluoroscopy, angiography, and what was scanned or photographed
+#: (PS3.3 C.7.3.1.1.1). Files without the attribute pass.
+_RADIOGRAPHS = ("CR", "DX", "RG", "RF", "XA", "OT", "SC", None)
+
+#: PS3.3 C.8.1.4 and C.8.11.5.1.1 View Position: laterals, decubitus and oblique views.
+_NOT_FRONTAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT")
+
+#: Terms of PS3.16 annex L for Body Part Examined that a chest radiograph may bear.
+_CHEST = ("CHEST", "THORAX", "LUNG", "RIB", "RIBS", "HEART", "CHESTABDOMEN", "CHESTABDPELVIS", "PORTCHEST")
+
+
+def check_view(dataset: Dataset, report: Report) -> None:
+    """Note what is no frontal view of a chest, or not meant to be looked at. Values are not repeated, but for codes."""
+    modality = value_of(dataset, "Modality")
+    if modality not in _RADIOGRAPHS:
+        expected = ", ".join(filter(None, _RADIOGRAPHS))
+        # a code of the standard is shown; anything else may be somebody's text
+        code = modality if isinstance(modality, str) and modality.isalpha() and len(modality) <= 4 else "no such code"
+        report.warn("modality", f"{name('Modality')} is {code}; a radiograph is expected ({expected}).")
+    if _is_lateral(dataset):
+        report.warn("view", f"{name('ViewPosition')} says that this is no frontal view; PA or AP is expected.")
+    part = value_of(dataset, "BodyPartExamined")
+    if part is not None and str(part).strip().upper().replace(" ", "") not in _CHEST:
+        report.warn("body-part", f"{name('BodyPartExamined')} is not the chest; a chest X-ray is expected.")
+    if (
+        value_of(dataset, "PresentationIntentType") == "FOR PROCESSING"
+        or value_of(dataset, "SOPClassUID") == DigitalXRayImageStorageForProcessing
+    ):
+        report.warn(
+            "for-processing",
+            f"{name('PresentationIntentType')} is FOR PROCESSING: raw detector values that no reader sees, nearly "
+            "without contrast. Use the image FOR PRESENTATION of the same exposure.",
+        )
+    aspect = integers(dataset, "PixelAspectRatio")
+    if aspect and len(set(aspect)) > 1:
+        report.warn("aspect", f"{name('PixelAspectRatio')} is not 1:1; the pixels are read as if they were square.")
+
+
+def _is_lateral(dataset: Dataset) -> bool:
+    if str(value_of(dataset, "ViewPosition") or "").strip().upper() in _NOT_FRONTAL:
+        return True
+    items = dataset.get("ViewCodeSequence") or []
+    # PS3.16 CID 4010: every view from the side has the word in its meaning, and no frontal one has
+    return any("lateral" in str(item.get("CodeMeaning") or "").lower().split() for item in items)
