@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from cxrzoo import __version__
-from cxrzoo.imaging.codecs import usable_decoders
-from cxrzoo.imaging.syntaxes import SYNTAXES
+from cxrzoo.imaging.compressed.codecs import usable_decoders
+from cxrzoo.imaging.compressed.syntaxes import SYNTAXES
 
 #: In the order in which one asks for them when something goes wrong.
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "pydicom", "imagecodecs")

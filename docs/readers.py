@@ -1,14 +1,18 @@
 """How cxrzoo and its peers read one radiograph: each as its own documentation says, with nothing added."""
 
 import importlib.metadata
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import monai.transforms
+try:
+    import monai.transforms
+    import torchxrayvision
+except ImportError as error:
+    sys.exit(f"{error.name} is missing. Run `pip install 'cxrzoo[bench]'`.")
 import numpy as np
 import pydicom
 import timm.data
-import torchxrayvision
 from numpy.typing import NDArray
 from PIL import Image
 

@@ -22,10 +22,10 @@ from pydicom.pixels.encoders import RLELosslessEncoder
 
 from cxrzoo import doctor
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging import codecs, codestreams
+from cxrzoo.imaging.compressed import codecs, codestreams
+from cxrzoo.imaging.compressed.streams import Codestream
+from cxrzoo.imaging.compressed.syntaxes import COMMAND, SYNTAXES
 from cxrzoo.imaging.report import Report
-from cxrzoo.imaging.streams import Codestream
-from cxrzoo.imaging.syntaxes import COMMAND, SYNTAXES
 
 HEIGHT, WIDTH = 75, 90
 GREY = {bits: radiograph(HEIGHT, WIDTH, bits=bits) for bits in (8, 12, 15, 16)}

@@ -26,8 +26,8 @@ from pydicom.uid import RLELossless
 from cxrzoo.cli import main
 from cxrzoo.embedding import embed_images
 from cxrzoo.errors import CxrZooError, ImageError, ImageWarning
-from cxrzoo.imaging import Reading, isolation, processes, read
-from cxrzoo.imaging.isolation import IsolatedReader
+from cxrzoo.imaging import Reading, isolation, read
+from cxrzoo.imaging.isolation import IsolatedReader, processes
 from cxrzoo.manifest import Preprocessing
 
 PNG = saved(radiograph(40, 30))

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging import arrays, raster
-from cxrzoo.imaging.arrays import Pixels, as_floats
+from cxrzoo.imaging import arrays, pictures
+from cxrzoo.imaging.arrays import Pixels, Shrink, as_floats
 from cxrzoo.imaging.formats import kind
 from cxrzoo.imaging.report import Notice, Report
 from cxrzoo.imaging.samples import image_in
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cxrzoo.imaging.dicom import Intensity
-    from cxrzoo.imaging.stored import Shrink
 
     #: One image; a `str` is a path.
     Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor | Dataset
@@ -98,7 +97,7 @@ def read_pixels(
     frame: int | None = None,
     window: str | int | None = None,
     intensity: "Intensity" = "window",
-    shrink: "Shrink | None" = None,
+    shrink: Shrink | None = None,
 ) -> Pixels:
     """Return the same image as `read_image`, but left as uint8 where the source is an 8-bit raster.
 
@@ -118,7 +117,7 @@ def read(
     frame: int | None = None,
     window: str | int | None = None,
     intensity: "Intensity" = "window",
-    shrink: "Shrink | None" = None,
+    shrink: Shrink | None = None,
 ) -> Reading:
     """Return the image with a report; what needs a look stands in there, and is no Python warning.
 
@@ -142,7 +141,7 @@ def read(
 
 
 def _read(
-    source: "Source", frame: int | None, window: str | int | None, intensity: "Intensity", shrink: "Shrink | None"
+    source: "Source", frame: int | None, window: str | int | None, intensity: "Intensity", shrink: Shrink | None
 ) -> Reading:
     report = Report()
     picture = source if isinstance(source, (str, os.PathLike)) else image_in(source)
@@ -151,8 +150,8 @@ def _read(
     if isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)
         if kind(data) == "raster":
-            return Reading(raster.from_file(data, report, frame=frame, shrink=shrink), report)
-        from cxrzoo.imaging import parsing  # pydicom is only loaded once a DICOM file turns up
+            return Reading(pictures.from_file(data, report, frame=frame, shrink=shrink), report)
+        from cxrzoo.imaging.dicom import parsing  # pydicom is only loaded once a DICOM file turns up
 
         picture = parsing.parse(data)
     # Whoever holds a dataset or a tensor has imported its library: importing it here would only cost time.
@@ -162,7 +161,7 @@ def _read(
         pixels = dicom.from_dataset(picture, report, frame=frame, window=window, intensity=intensity, shrink=shrink)
         return Reading(pixels, report)
     if isinstance(picture, Image.Image):
-        return Reading(raster.from_picture(picture, report, frame=frame), report)
+        return Reading(pictures.from_picture(picture, report, frame=frame), report)
     if (torch := sys.modules.get("torch")) and isinstance(picture, torch.Tensor):
         tensor = picture.detach().cpu()
         picture = (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -1,6 +1,6 @@
 """An array or tensor of one picture -> one grey plane."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from cxrzoo.imaging.report import Report
 
 #: uint8 in 0..255, or float32 in [0, 1].
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+#: (height, width) of the whole image, upright -> the largest factor by which it may be made smaller; 1 is exact.
+Shrink = Callable[[int, int], int]
 
 _MAX_SIDE = 16_384
 _MAX_PIXELS = 100_000_000

@@ -92,7 +92,7 @@ def _watch_memory(peaks: list[float], done: threading.Event) -> None:
         for child in psutil.Process().children():
             # before it runs a program of its own, a child shows the memory of this process
             with contextlib.suppress(OSError, psutil.Error):
-                if "cxrzoo.imaging.worker" in child.cmdline():
+                if "cxrzoo.imaging.isolation.worker" in child.cmdline():
                     status = Path(f"/proc/{child.pid}/status").read_text()
                     peaks += (int(kilobytes) / 1024 for kilobytes in re.findall(r"VmHWM:\s+(\d+)", status))
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from cxrzoo.imaging.streams import (
+from cxrzoo.imaging.compressed.streams import (
     Codestream,
     StreamKind,
     check_end,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cxrzoo.errors import CxrZooError, ImageError
 from cxrzoo.imaging import Reading, read
 from cxrzoo.imaging.guard import guarded
-from cxrzoo.imaging.processes import WorkerProcess
+from cxrzoo.imaging.isolation.processes import WorkerProcess
 from cxrzoo.imaging.samples import image_in
 
 if TYPE_CHECKING:

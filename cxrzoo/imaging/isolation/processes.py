@@ -56,8 +56,8 @@ class WorkerProcess:
         # Twice, since a process may still die of an earlier file; that is no fault of this one.
         if not any(self._begin(line, data) for _ in range(2)):
             return ImageError(
-                "The process that reads images does not start. Is there enough memory? Import cxrzoo.imaging.worker "
-                "in Python to see what it lacks.",
+                "The process that reads images does not start. Is there enough memory? Import "
+                "cxrzoo.imaging.isolation.worker in Python to see what it lacks.",
                 "died",
                 "worker",
             )
@@ -109,7 +109,7 @@ class WorkerProcess:
         # What decoders print may hold anything of a file, so nobody gets to see it. -P keeps the working directory off
         # the path: a stray numpy.py there must not be imported.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "cxrzoo.imaging.worker", json.dumps(task)],
+            [sys.executable, "-P", "-m", "cxrzoo.imaging.isolation.worker", json.dumps(task)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

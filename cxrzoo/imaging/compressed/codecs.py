@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging.rle import decode_rle
-from cxrzoo.imaging.streams import Codestream
-from cxrzoo.imaging.syntaxes import COMMAND, SYNTAXES, DecoderName, Syntax
+from cxrzoo.imaging.compressed.rle import decode_rle
+from cxrzoo.imaging.compressed.streams import Codestream
+from cxrzoo.imaging.compressed.syntaxes import COMMAND, SYNTAXES, DecoderName, Syntax
 
 __all__ = ["SYNTAXES", "can_read", "decode", "require", "usable_decoders"]
 

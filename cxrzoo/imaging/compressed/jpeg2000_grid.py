@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cxrzoo.imaging.streams import check_picture, number, refusal
+from cxrzoo.imaging.compressed.streams import check_picture, number, refusal
 
 #: Decoders keep some kilobytes for each tile, however little is stored in it.
 _MAX_TILES = 4_096

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable
 
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging import rle
-from cxrzoo.imaging.jpeg2000_headers import inspect_jpeg2000
-from cxrzoo.imaging.jpeg_headers import inspect_jpeg
+from cxrzoo.imaging.compressed import rle
+from cxrzoo.imaging.compressed.jpeg2000_headers import inspect_jpeg2000
+from cxrzoo.imaging.compressed.jpeg_headers import inspect_jpeg
+from cxrzoo.imaging.compressed.streams import Codestream, check_picture, refusal
+from cxrzoo.imaging.compressed.syntaxes import SYNTAXES
 from cxrzoo.imaging.report import Report
-from cxrzoo.imaging.streams import Codestream, check_picture, refusal
-from cxrzoo.imaging.syntaxes import SYNTAXES
 
 __all__ = ["Codestream", "check", "inspect"]
 

@@ -1,6 +1,6 @@
 """A process that reads one file after the other for `isolation`: what a file breaks here breaks nothing else.
 
-Run as `python -m cxrzoo.imaging.worker`. It never imports torch, writes no file and prints nowhere.
+Run as `python -m cxrzoo.imaging.isolation.worker`. It never imports torch, writes no file and prints nowhere.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrzoo.imaging.streams import Codestream, refusal
+from cxrzoo.imaging.compressed.streams import Codestream, refusal
 
 _HEADER = struct.Struct("<16I")
 

@@ -1,7 +1,7 @@
 """Reads the markers of JPEG 2000 and HTJ2K (ITU-T T.800 Annex A, T.814 Annex A) and trusts none of them."""
 
-from cxrzoo.imaging.jpeg2000_grid import Grid, read_grid
-from cxrzoo.imaging.streams import Codestream, check_end, halvings, number, refusal, segment_at
+from cxrzoo.imaging.compressed.jpeg2000_grid import Grid, read_grid
+from cxrzoo.imaging.compressed.streams import Codestream, check_end, halvings, number, refusal, segment_at
 
 _SOC, _SIZ, _COD, _COC, _QCD, _PPM, _PPT = 0xFF4F, 0xFF51, 0xFF52, 0xFF53, 0xFF5C, 0xFF60, 0xFF61
 _SOT, _SOD, _EOC = 0xFF90, 0xFF93, 0xFFD9

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cxrzoo.imaging.streams import StreamKind
+from cxrzoo.imaging.compressed.streams import StreamKind
 
 DecoderName = Literal["cxrzoo", "Pillow", "imagecodecs"]
 

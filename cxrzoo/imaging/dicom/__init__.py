@@ -9,14 +9,14 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging.arrays import as_floats, from_channels
-from cxrzoo.imaging.display import displayed, list_windows
+from cxrzoo.imaging.arrays import Shrink, as_floats, from_channels
+from cxrzoo.imaging.dicom.display import displayed, list_windows
+from cxrzoo.imaging.dicom.layout import GREY, PALETTE, Layout, read_layout
+from cxrzoo.imaging.dicom.stored import Samples, read_samples
+from cxrzoo.imaging.dicom.views import check_view
 from cxrzoo.imaging.elements import get, integers, name
 from cxrzoo.imaging.guard import guarded
-from cxrzoo.imaging.layout import GREY, PALETTE, Layout, read_layout
 from cxrzoo.imaging.report import Report
-from cxrzoo.imaging.stored import Samples, Shrink, read_samples
-from cxrzoo.imaging.views import check_view
 
 #: Which grey levels: those of interest, as a viewer shows them first, or all that the stored bits allow.
 Intensity = Literal["window", "full_range"]

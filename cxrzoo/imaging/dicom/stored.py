@@ -1,6 +1,5 @@
 """Pixel Data of a DICOM file -> the samples of one frame, as they are stored (PS3.5 8 and Annex A.4)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +8,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging import codecs, codestreams
+from cxrzoo.imaging.arrays import Shrink
+from cxrzoo.imaging.compressed import codecs, codestreams
+from cxrzoo.imaging.dicom.encapsulation import find_codestream
+from cxrzoo.imaging.dicom.layout import Layout
 from cxrzoo.imaging.elements import name
-from cxrzoo.imaging.encapsulation import find_codestream
-from cxrzoo.imaging.layout import Layout
 from cxrzoo.imaging.report import Report
-
-#: (height, width) as stored -> the largest factor by which the image may be made smaller; 1 is exact.
-Shrink = Callable[[int, int], int]
 
 _Cells = NDArray[np.unsignedinteger[Any]]
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from cxrzoo.errors import ImageError
+from cxrzoo.imaging.dicom.layout import Layout
+from cxrzoo.imaging.dicom.stored import Samples
+from cxrzoo.imaging.dicom.tables import list_tables, read_table
 from cxrzoo.imaging.elements import found, integers, name, number, numbers, value_of
-from cxrzoo.imaging.layout import Layout
 from cxrzoo.imaging.report import Report
-from cxrzoo.imaging.stored import Samples
-from cxrzoo.imaging.tables import list_tables, read_table
 
 _Values = NDArray[np.float64]
 

@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrzoo.errors import ImageError
-from cxrzoo.imaging import containers, png
-from cxrzoo.imaging.arrays import Pixels, check_size, from_channels
+from cxrzoo.imaging.arrays import Pixels, Shrink, check_size, from_channels
 from cxrzoo.imaging.formats import raster
 from cxrzoo.imaging.guard import guarded
-from cxrzoo.imaging.pictures import check_depth, plane_of
+from cxrzoo.imaging.pictures import containers, png
+from cxrzoo.imaging.pictures.modes import check_depth, plane_of
 from cxrzoo.imaging.report import Report
-
-#: (height, width) as displayed -> the largest factor by which the image may be made smaller; 1 is exact.
-Shrink = Callable[[int, int], int]
 
 _ORIENTATION = 0x0112
 

@@ -1,0 +1,1 @@
+"""Compressed pixels: what their own headers say, checked before any decoder sees them, and the decoders."""
