@@ -59,9 +59,9 @@ def arrange(pixels: Pixels, record: Preprocessing, report: Report) -> Pixels:
     if contrast is not None and (contrast.method, contrast.stage) == ("equalise", "after crop"):
         # Resized without rounding: few grey levels would leave bins empty. Still in 0..255 where they were, since
         # these bins then have the very edges that they had upstream.
-        fitted = fit(pixels.astype(np.float32, copy=False), record, whole, sampled=report.sampled)
+        fitted = fit(pixels.astype(np.float32, copy=False), record, whole, report)
     else:
-        fitted = fit(pixels, record, whole, sampled=report.sampled)
+        fitted = fit(pixels, record, whole, report)
         fitted = fitted if fitted.dtype == np.uint8 else fitted.clip(0, 1)  # bicubic overshoot
     height, width = resized_shape(whole[0], whole[1], record)
     border = ", padded with black" if record.crop_mode == "pad" else ""

@@ -245,8 +245,9 @@ def test_short_rle_plane(installed: bool, monkeypatch: pytest.MonkeyPatch) -> No
     if not installed:
         hide(monkeypatch)
 
-    with pytest.raises(IndexError):
+    with pytest.raises(ImageError, match="of a plane") as caught:
         codecs.decode(short, inspected("RLE, 16 bits", short))
+    assert "truncated" == caught.value.code
 
 
 # Making it smaller while decoding

@@ -20,6 +20,7 @@ from cxrzoo.errors import ImageError
 from cxrzoo.imaging import arrays, pictures
 from cxrzoo.imaging.arrays import Pixels, Shrink, as_floats
 from cxrzoo.imaging.formats import kind
+from cxrzoo.imaging.guard import silence
 from cxrzoo.imaging.report import Notice, Report
 from cxrzoo.imaging.samples import image_in
 
@@ -133,7 +134,8 @@ def read(
         ImageError: The source is not one grey image, or is damaged.
     """
     try:
-        return _read(source, frame, window, intensity, shrink)
+        with silence():
+            return _read(source, frame, window, intensity, shrink)
     except ImageError as error:
         # What a decoder raised is of no use to the caller, and its text may hold anything of the file.
         error.__context__ = None

@@ -24,7 +24,7 @@ def guarded(what: str, stage: Stage = "decode") -> Iterator[None]:
         stage: What is being done with it.
     """
     try:
-        with _silence():
+        with silence():
             yield
     except (ImageError, Warning, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
@@ -42,11 +42,12 @@ def guarded(what: str, stage: Stage = "decode") -> Iterator[None]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Mute the warnings and log records of the decoders, and of nothing else.
 
     Both settings belong to the whole process. The first thread in sets them and the last one out restores them;
-    with one `catch_warnings` a thread, blocks that overlap would leave the filters changed for good.
+    with one `catch_warnings` a thread, blocks that overlap would leave the filters changed for good. Setting a level
+    empties the caches of all loggers: whoever opens several such blocks in a row puts one around them.
     """
     global _depth
     with _lock:

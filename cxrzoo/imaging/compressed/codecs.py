@@ -2,6 +2,8 @@
 
 import importlib.util
 import io
+import multiprocessing
+import os
 import re
 from typing import Any
 
@@ -17,6 +19,9 @@ from cxrzoo.imaging.compressed.syntaxes import COMMAND, SYNTAXES, DecoderName, S
 __all__ = ["SYNTAXES", "can_read", "decode", "require", "usable_decoders"]
 
 _Pixels = NDArray[np.integer[Any]]
+
+#: More do not help one picture.
+_MOST_THREADS = 8
 
 
 def usable_decoders(syntax: Syntax) -> tuple[DecoderName, ...]:
@@ -130,7 +135,17 @@ def _decode_jpeg(data: bytes, stream: Codestream, reduction: int) -> _Pixels:
     return np.asarray(picture)
 
 
+def _use_processors() -> None:
+    """Let OpenJPEG use all processors in a process that the user started, and one where processes share the work.
+
+    It asks the environment at each picture, and heeds what the user has set there. The result is the same.
+    """
+    if "OPJ_NUM_THREADS" not in os.environ and multiprocessing.parent_process() is None:
+        os.environ["OPJ_NUM_THREADS"] = str(min(os.cpu_count() or 1, _MOST_THREADS))
+
+
 def _decode_jpeg2000(data: bytes, stream: Codestream, reduction: int) -> _Pixels:
+    _use_processors()
     if stream.components > 1 and stream.bits > 8:
         raise ImageError(
             f"The compressed pixels have colours of {stream.bits} bits, expected 8. Export the image again.",

@@ -45,6 +45,7 @@ def inspect_jpeg2000(data: bytes) -> Codestream:
         reductions=halvings(grid.height, grid.width, min(headers.levels, grid.halvings)),
         start=start,
         stop=end,
+        reversible=headers.reversible,
     )
 
 
@@ -71,7 +72,7 @@ class _Headers:
 
     def __init__(self, data: bytes, grid: Grid) -> None:
         self.data, self.grid = data, grid
-        self.levels = 32
+        self.levels, self.reversible = 32, True
         self._layers, self._found, self._segments = 1, set[int](), 0
 
     @property
@@ -121,6 +122,7 @@ class _Headers:
         ):
             raise refusal("have impossible code blocks, precincts or levels", "damaged")
         self.levels = min(self.levels, levels)
+        self.reversible &= wavelet == 1
         packets, blocks = 0, 0
         tile_height = min(self.grid.tile_height, self.grid.height)
         tile_width = min(self.grid.tile_width, self.grid.width)

@@ -45,7 +45,7 @@ def decode_rle(data: bytes, height: int, width: int, components: int) -> NDArray
     """Return the samples as (height, width) or (height, width, components), in plain Python.
 
     Raises:
-        IndexError: A plane ends before its last pixel.
+        ImageError: A plane ends before its last pixel.
     """
     offsets = _offsets(data)
     planes = [_unpack(data[start:stop], height * width) for start, stop in pairwise(offsets)]
@@ -76,9 +76,11 @@ def _offsets(data: bytes) -> list[int]:
 
 
 def _unpack(packed: bytes, size: int) -> bytearray:
-    """Return the first `size` bytes (PS3.5 G.3.2); IndexError where there are fewer."""
+    """Return the first `size` bytes (PS3.5 G.3.2)."""
     plain, at = bytearray(), 0
     while len(plain) < size:
+        if at >= len(packed):
+            raise refusal(f"end after {len(plain)} of {size} pixels of a plane", "truncated")
         control = packed[at]
         if control < 128:
             plain += packed[at + 1 : at + 2 + control]

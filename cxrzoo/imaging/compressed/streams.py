@@ -22,8 +22,9 @@ class Codestream:
     """The size of a picture by its own header, and where in the data it lies.
 
     `bits` is how many bits of a sample are its value. `reductions` is how often a decoder can halve the picture at
-    hardly any cost. RLE says nothing of its size: until `codestreams.check` has filled it in from the tags,
-    `height`, `width` and `bits` are 0 and `components` counts byte planes.
+    hardly any cost; JPEG 2000 does so by the 5/3 wavelet if it is `reversible`, else by the 9/7. RLE says nothing of
+    its size: until `codestreams.check` has filled it in from the tags, `height`, `width` and `bits` are 0 and
+    `components` counts byte planes.
     """
 
     kind: StreamKind
@@ -35,6 +36,7 @@ class Codestream:
     reductions: int
     start: int
     stop: int
+    reversible: bool = False
 
 
 def refusal(found: str, code: ImageCode) -> ImageError:

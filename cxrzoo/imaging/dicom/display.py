@@ -7,6 +7,8 @@ since one bad window must not cost the image; nothing is ever guessed from the p
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from cxrzoo.imaging.elements import found, integers, name, number, numbers, valu
 from cxrzoo.imaging.report import Report
 
 _Values = NDArray[np.float64]
+
+#: Every so many rows and columns, a pixel is looked at first.
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,10 @@ def displayed(
         intensity: "window", or "full_range" to apply no window.
     """
     _note_high_bits(dataset, samples, layout, report)
-    used = np.zeros(samples.values.size, dtype=bool)
-    used[samples.cells] = True
+    used = Use(samples)
     padding = find_padding(samples.values, dataset, used, report)
-    used &= ~padding
     stored = Levels(samples.values.astype(np.float64), layout.lowest, layout.highest)
-    levels = apply_modality_lut(stored, dataset, layout, report)
+    levels = apply_modality_lut(stored, dataset, layout, used, report)
     if intensity == "full_range":
         grey = full_range(levels, report)
     else:
@@ -57,9 +60,37 @@ def displayed(
     return image
 
 
-def find_padding(
-    values: NDArray[np.int64], dataset: Dataset, used: NDArray[np.bool_], report: Report
-) -> NDArray[np.bool_]:
+class Use:
+    """Which of the levels occur in an image. Looking at all of its pixels is put off until a few don't tell."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._few = np.unique(samples.cells[::_FEW, ::_FEW])
+        self._left_out = np.zeros(samples.values.size, dtype=bool)
+
+    @cached_property
+    def all(self) -> NDArray[np.bool_]:
+        """Which levels occur, of those that are part of the image."""
+        occur = np.zeros(self._samples.values.size, dtype=bool)
+        occur[self._samples.cells] = True
+        return occur & ~self._left_out
+
+    def leave_out(self, levels: NDArray[np.bool_]) -> None:
+        """Count some levels as no part of the image."""
+        self._left_out |= levels
+        self._few = self._few[~levels[self._few]]
+        self.__dict__.pop("all", None)
+
+    def varies(self, values: NDArray[Any]) -> bool:
+        """Whether values of the levels, one for each, differ anywhere in the image."""
+        few = values[self._few]
+        if few.size and few.min() < few.max():
+            return True
+        shown = values[self.all]
+        return bool(shown.size and shown.min() < shown.max())
+
+
+def find_padding(values: NDArray[np.int64], dataset: Dataset, used: Use, report: Report) -> NDArray[np.bool_]:
     """Return which values fill what was not exposed (PS3.3 C.7.5.1.1.2); they are shown as dark as air.
 
     They are no part of the image: neither the modality LUT nor a window is meant for them.
@@ -73,23 +104,28 @@ def find_padding(
     if values.min() < 0:  # written as unsigned by mistake, or read so for want of a value representation
         bounds = [bound - 2**16 if bound >= 2**15 else bound for bound in bounds]
     padding = (values >= min(bounds)) & (values <= max(bounds))
-    if not (padding & used).any():
+    if not (padding & used.all).any():
         return nothing
-    if not (used & ~padding).any():
+    if not (used.all & ~padding).any():
         _ignored(report, f"{name('PixelPaddingValue')} would hide the whole image")
         return nothing
+    used.leave_out(padding)
     report.step(f"padding values {min(bounds)} to {max(bounds)} shown as air")
     return padding
 
 
-def apply_modality_lut(levels: Levels, dataset: Dataset, layout: Layout, report: Report) -> Levels:
+def apply_modality_lut(levels: Levels, dataset: Dataset, layout: Layout, used: Use, report: Report) -> Levels:
     """Turn stored values into the modality's own unit (PS3.3 C.11.1): a table, or slope and intercept."""
     if tables := list_tables(dataset, "ModalityLUTSequence"):
         table = read_table(tables[0], layout.syntax.is_little_endian)
-        if table is not None:
+        values = None if table is None else table.look_up(levels.values)
+        if table is None or values is None:
+            _ignored(report, name("ModalityLUTSequence") + " holds no usable table")
+        elif used.varies(levels.values) and not used.varies(values):
+            _ignored(report, name("ModalityLUTSequence") + " would show the whole image as one grey")
+        else:
             report.step(f"modality LUT of {table.entries.size} entries")
-            return Levels(table.look_up(levels.values), 0, table.white)
-        _ignored(report, name("ModalityLUTSequence") + " holds no usable table")
+            return Levels(values, 0, table.white)
     slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
     if slope is None and intercept is None:
         return levels
@@ -109,7 +145,7 @@ def apply_voi(
     levels: Levels,
     dataset: Dataset,
     layout: Layout,
-    used: NDArray[np.bool_],
+    used: Use,
     report: Report,
     window: str | int | None = None,
 ) -> _Values:
@@ -124,10 +160,8 @@ def apply_voi(
     Raises:
         ImageError: `window` names none of those in the file.
     """
-    constant = np.ptp(levels.values[used]) == 0
     for grey, keyword, step in _choices(levels, dataset, layout, report, window):
-        shown = grey[used]
-        if shown.min() < shown.max() or constant:
+        if used.varies(grey) or not used.varies(levels.values):
             report.step(step)
             return grey
         _ignored(report, f"{name(keyword)} would show the whole image as one grey")

@@ -47,13 +47,36 @@ def find_codestream(data: bytes, frames: int, frame: int, offsets: bytes | None 
     return b"".join(data[start:end] for start, end in chosen)
 
 
+def find_end(data: bytes) -> int:
+    """Return where the items end that `data` begins with: at their delimiter, which a whole file has.
+
+    Raises:
+        ImageError: The delimiter is missing, or what should be items is something else.
+    """
+    items = _items(data)
+    end = items[-1][1] if items else 0
+    if data[end : end + 4] != _END:
+        raise ImageError(
+            f"{name('PixelData')} has no end: the file is cut off. Copy it again.",
+            "truncated",
+            "parse",
+        )
+    return end
+
+
 def _items(data: bytes) -> list[tuple[int, int]]:
-    """Return where the value of each item begins and ends."""
+    """Return where the value of each item begins and ends, up to the delimiter or the end."""
     items, position = [], 0
     while position < len(data):
         tag = data[position : position + 4]
-        if tag == _END or not data[position:].strip(b"\0"):
+        if tag == _END or not (tag.strip(b"\0") or data[position:].strip(b"\0")):
             break
+        if len(data) - position < 8:
+            raise ImageError(
+                f"{name('PixelData')} ends within the header of a fragment: the file is cut off. Copy it again.",
+                "truncated",
+                "header",
+            )
         if tag != _ITEM:
             raise _contradiction(f"has something else than an item at byte {position}")
         length = int.from_bytes(data[position + 4 : position + 8], "little")

@@ -2,14 +2,17 @@
 
 import io
 import zlib
+from typing import Literal
 
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxrzoo.errors import ImageError
+from cxrzoo.imaging.dicom.encapsulation import find_end
+from cxrzoo.imaging.elements import name
 from cxrzoo.imaging.guard import guarded
 
 #: Whatever is not in this list is never parsed: it costs time, and most of it is about the patient.
@@ -55,10 +58,13 @@ NEEDED = [
     "PerFrameFunctionalGroupsSequence",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelData",
 ]
+#: Float, Double Float and plain Pixel Data, of which a file has one.
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_UNDEFINED = 0xFFFFFFFF
+
+#: Specific Character Set is among the very first attributes.
+_BEGINNING = 1024
 
 #: A deflated file may grow a thousandfold; the largest picture that is read has 200 MB.
 _MAX_INFLATED = 300 * 2**20
@@ -68,23 +74,77 @@ def parse(data: bytes) -> Dataset:
     """Return the needed attributes in the bytes of a DICOM file, with or without the 128-byte preamble.
 
     Raises:
-        ImageError: The bytes are damaged.
+        ImageError: The bytes are damaged, or end too early.
     """
     with guarded("The DICOM file", "parse"):
         file = io.BytesIO(data)
         read_preamble(file, force=True)
         meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_beyond_meta)
-        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-            return dcmread(io.BytesIO(data), force=True, specific_tags=NEEDED)
-        inflated = io.BytesIO(_inflate(data[file.tell() :]))
-        tags: list[BaseTag | int] = [Tag(keyword) for keyword in NEEDED]
-        dataset = read_dataset(inflated, is_implicit_VR=False, is_little_endian=True, specific_tags=tags)
-        dataset.file_meta = FileMetaDataset(meta)
-        return dataset
+        start = file.tell()
+        deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        if deflated:
+            data, start = _inflate(data[start:]), 0
+        file = io.BytesIO(data)
+        _blank_character_set(file, data[start : start + _BEGINNING], start)
+        if deflated:
+            tags: list[BaseTag | int] = [Tag(keyword) for keyword in NEEDED]
+            dataset = read_dataset(file, False, True, stop_when=_at_pixels, specific_tags=tags)
+            dataset.file_meta = FileMetaDataset(meta)
+        else:
+            dataset = dcmread(file, force=True, specific_tags=NEEDED, stop_before_pixels=True)
+        _add_pixels(dataset, data, file.tell())
+    return dataset
 
 
 def _beyond_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
     return tag.group != 2
+
+
+def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag in _PIXELS
+
+
+def _blank_character_set(file: io.BytesIO, beginning: bytes, start: int) -> None:
+    """Overwrite Specific Character Set with blanks: pydicom would import the module of Python that it names.
+
+    No attribute that is needed holds text in another alphabet.
+    """
+    for tag in (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05"):
+        at = beginning.find(tag)
+        if at >= 0:
+            field = beginning[at + 6 : at + 8] if beginning[at + 4 : at + 6] == b"CS" else beginning[at + 4 : at + 8]
+            length = int.from_bytes(field, "little" if tag[0] else "big")
+            file.seek(start + at + 8)
+            file.write(b" " * min(length, len(beginning) - at - 8))
+            file.seek(0)
+
+
+def _add_pixels(dataset: Dataset, data: bytes, start: int) -> None:
+    """Add the element at `start`, the first that holds pixels, without another copy of the file in between."""
+    if start >= len(data):
+        return
+    implicit, little = dataset.original_encoding
+    order: Literal["little", "big"] = "little" if little else "big"
+    group, number = (int.from_bytes(data[start + at : start + at + 2], order) for at in (0, 2))
+    if (group << 16 | number) not in _PIXELS:
+        return
+    size = 8 if implicit else 12
+    vr = "OW" if implicit else data[start + 4 : start + 6].decode("ascii")
+    length = int.from_bytes(data[start + size - 4 : start + size], order)
+    value, undefined = data[start + size :], length == _UNDEFINED
+    if undefined:
+        value = value[: find_end(value)]
+    elif length > len(value):
+        raise ImageError(
+            f"{name('PixelData')} has {len(value)} bytes, expected {length}: the file is cut off. Copy it again.",
+            "truncated",
+            "parse",
+        )
+    else:
+        value = value[:length]
+    dataset[group << 16 | number] = DataElement(
+        group << 16 | number, vr, value, is_undefined_length=undefined, already_converted=True
+    )
 
 
 def _inflate(data: bytes) -> bytes:

@@ -42,13 +42,17 @@ def read_samples(dataset: Dataset, layout: Layout, report: Report, shrink: Shrin
     if layout.syntax.is_encapsulated:
         return _decompress(dataset, data, layout, report, factor)
     cells = _native(data, dataset, layout)
-    values = _patterns(cells, layout.stored, layout.signed)
-    # Averaging needs patterns that are numbers: no sign, and no bits that mean something else.
-    if factor > 1 and cells.ndim == 2 and not layout.signed and int(cells.max()) <= layout.highest:
-        cells = reduce_area(cells, factor)
-        report.factor = factor
-        report.step(f"averaged over squares of {factor} x {factor} stored pixels")
-    return Samples(cells, values)
+    return _averaged(Samples(cells, _patterns(cells, layout.stored, layout.signed)), layout, report, factor)
+
+
+def _averaged(samples: Samples, layout: Layout, report: Report, factor: int) -> Samples:
+    """Return means over squares, where patterns are numbers: no sign, and no bits that mean other things."""
+    cells = samples.cells
+    if factor < 2 or cells.ndim > 2 or layout.signed or int(cells.max()) > layout.highest:
+        return samples
+    report.reduce(factor)
+    report.step(f"averaged over squares of {factor} x {factor} stored pixels")
+    return Samples(reduce_area(cells, factor), samples.values)
 
 
 def reduce_area(cells: _Cells, factor: int) -> _Cells:
@@ -134,13 +138,17 @@ def _decompress(dataset: Dataset, data: bytes, layout: Layout, report: Report, f
     reduction = min(factor.bit_length() - 1, stream.reductions) if stream.signed == layout.signed else 0
     decoded = codecs.decode(codestream, stream, reduction)
     if reduction:
-        report.factor, report.sampled = 2**reduction, stream.kind == "jpeg2000"
+        if stream.kind == "jpeg2000":
+            report.reduce_by_wavelet(reduction, stream.reversible)
+        else:
+            report.reduce(2**reduction)
         report.step(f"decoded at 1/{report.factor} of its size")
     # Codecs extend the sign: back to the bit pattern, which PixelRepresentation gives its meaning.
     cells: _Cells = decoded.view(f"u{decoded.itemsize}")
     values = _patterns(cells, stream.bits, layout.signed)
     # Not masked: a codestream deeper than the header says holds real values, which are too bright, not overlays.
-    return Samples(cells, values.clip(layout.lowest, layout.highest))
+    samples = Samples(cells, values.clip(layout.lowest, layout.highest))
+    return samples if stream.reductions else _averaged(samples, layout, report, factor)
 
 
 def _patterns(cells: NDArray[Any], bits: int, signed: bool) -> NDArray[np.int64]:

@@ -151,7 +151,7 @@ def _draft(picture: Image.Image, shrink: Shrink, report: Report) -> None:
     factor = min(shrink(*report.size), *report.size)
     scale = next((scale for scale in _SCALES if scale <= factor), 1)
     if scale > 1 and picture.draft(None, (picture.width // scale, picture.height // scale)):
-        report.factor = scale
+        report.reduce(scale)
         report.step(f"decoded at 1/{scale} of its size")
 
 
@@ -160,7 +160,7 @@ def _reduced(plane: Pixels, shrink: Shrink, report: Report) -> Pixels:
     factor = min(shrink(*plane.shape), *plane.shape)
     if factor < 2:
         return plane
-    report.factor = factor
+    report.reduce(factor)
     report.step(f"averaged over squares of {factor} x {factor} pixels")
     reduced: NDArray[Any] = np.array(Image.fromarray(plane).reduce(factor))
     return reduced

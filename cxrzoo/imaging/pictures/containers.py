@@ -75,6 +75,10 @@ def _check_frame(data: bytes, frame: int, scan: int) -> str:
             "too-large",
             "header",
         )
+    # No code is shorter than a bit (T.81 C.2): a block of 8 x 8 takes two, in the first progressive scan one.
+    blocks = -(-height // 8) * -(-width // 8)
+    if 8 * (len(data) - scan) < blocks * (1 if marker in _PROGRESSIVE else 2):
+        raise _truncated_jpeg()
     return f"JPEG, {bits}-bit {_COMPONENTS[components]}"
 
 
