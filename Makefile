@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
 
-.PHONY: help demo test check docs wheel-test bench fuzz clean
+.PHONY: help demo test check docs reading wheel-test bench fuzz clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(READY)  ## formatting, lint, types, stale tables, then all tests
 docs: $(READY)  ## make the tables in the documents anew from hub/ and conversion/
 	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md conversion/README.md
 
+reading: $(READY)  ## make the pictures and tables of docs/reading.md anew
+	$(BIN)/python docs/make_reading.py
+
 wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
 	sh tests/wheel-test.sh $(PYTHON)
 
@@ -41,9 +44,12 @@ bench: $(READY)  ## the figures the README quotes
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/preprocess.py
+	$(BIN)/python benchmarks/isolate.py
+	$(BIN)/python benchmarks/faithful.py
 
 # One case again, by what is kept of it in fuzz/: make fuzz FUZZ='--replay lies random/zip/ 722'
-fuzz: $(READY)  ## 100,000 hostile files, ten minutes at most: a table of what must hold and what was measured
+fuzz: $(READY)  ## 130,000 hostile checkpoints and images, some ten minutes: tables of what must hold and what was measured
 	@PYTHONPATH=tests $(BIN)/python -m hostile.campaign $(FUZZ)
 
 clean:  ## remove what make made

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from cxrzoo.errors import ImageError, Stage
 
-_DECODERS = ("pydicom", "pylibjpeg", "openjpeg", "rle", "PIL", "imagecodecs")
+_DECODERS = ("pydicom", "PIL", "imagecodecs")
 
 _lock = threading.Lock()
 _depth = 0

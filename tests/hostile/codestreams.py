@@ -45,7 +45,8 @@ def codestream_faults() -> Iterator[tuple[str, Crafted]]:
     """Yield files whose codestream says something else than the dataset, or nonsense."""
     for name in _JPEG2000:
         for field, value, verdict in (
-            ("width", 96, _CONTRADICTION), ("height", 65, _CONTRADICTION), ("width", 0, _DAMAGED),
+            # more tiles than there are, or another size than the dataset's: both are true
+            ("width", 96, _REFUSED), ("height", 65, _REFUSED), ("width", 0, _DAMAGED),
             ("width", 2**32 - 1, _TOO_LARGE), ("height", 65535, _TOO_LARGE),
             ("left", 2**32 - 1, _DAMAGED), ("top", 1, _CONTRADICTION), ("tile width", 0, _DAMAGED),
             ("tile height", 1, ANY_IMAGE), ("tile left", 2**32 - 1, _DAMAGED), ("components", 0, _DAMAGED),
