@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from cxrzoo.errors import CxrZooError
+from cxrzoo.errors import CxrZooError, ImageError, ImageWarning
 
 if TYPE_CHECKING:
     from cxrzoo.imaging import read_image
@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from cxrzoo.registry import describe, list_models
 
 __version__ = "0.1.0"
-__all__ = ["CxrZooError", "Manifest", "convert", "describe", "list_models", "load", "read_image"]
+__all__ = [
+    "CxrZooError",
+    "ImageError",
+    "ImageWarning",
+    "Manifest",
+    "convert",
+    "describe",
+    "list_models",
+    "load",
+    "read_image",
+]
 
 # Looked up on first use, so that `import cxrzoo` and `cxrzoo list` don't wait for torch.
 _HOMES = {

@@ -5,16 +5,20 @@ import dataclasses
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrzoo import __version__
-from cxrzoo.errors import CxrZooError
-from cxrzoo.manifest import Manifest, Preprocessing
+from cxrzoo.errors import CxrZooError, ImageWarning
+from cxrzoo.manifest import NAME, Manifest, Preprocessing
 
 if TYPE_CHECKING:
     from cxrzoo.catalogue import Row
+
+#: A name that ends so was meant as a file.
+_IMAGES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,8 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     try:
-        run: Callable[[argparse.Namespace], None] = parsed.run
-        run(parsed)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            warnings.simplefilter("always", ImageWarning)
+            run: Callable[[argparse.Namespace], None] = parsed.run
+            run(parsed)
     except CxrZooError as error:
         if parsed.debug:
             raise
@@ -41,6 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    print(f"cxrzoo: warning: {message}", file=sys.stderr)
 
 
 # The heavy imports stand inside the functions: `cxrzoo list` and `--help` must not wait for torch.
@@ -93,9 +111,13 @@ def run_describe(arguments: argparse.Namespace) -> None:
     """Everything a manifest says of a model; or of a file with an image how it is read, step by step."""
     from cxrzoo.registry import describe
 
-    if Path(arguments.name).is_file():
-        _describe_image(arguments.name)
+    if _is_file(arguments.name):
+        _describe_image(arguments.name, arguments.frame, arguments.window, arguments.windows)
         return
+    if os.path.isdir(arguments.name):  # noqa: PTH112 - as in _is_file
+        raise CxrZooError("that is a folder. `cxrzoo card FOLDER` shows what a model folder says of itself.")
+    if not NAME.fullmatch(arguments.name) or Path(arguments.name).suffix.lower() in _IMAGES:
+        raise CxrZooError("there is no such file, and no model has such a name. Check the path, or see `cxrzoo list`.")
     manifest = describe(arguments.name)
     print(f"{manifest.name}\n  {manifest.summary}")
     for title, value in _facts(manifest).items():
@@ -106,7 +128,8 @@ def run_describe(arguments: argparse.Namespace) -> None:
         mark = " (default)" if name == manifest.default_variant else ""
         print(f"{'preprocessing':18} {name}{mark}, digest {variant.digest[:16]}")
         for field, value in variant.as_dict().items():
-            print(f"    {field:16} {value}")
+            shown = variant.contrast or "none" if field == "contrast" else value
+            print(f"    {field:16} {shown}")
     for result in manifest.results:
         values = ", ".join(
             f"{fraction:g}: {value[0]:.3f}"
@@ -115,14 +138,24 @@ def run_describe(arguments: argparse.Namespace) -> None:
         print(f"{'published':18} {result.dataset}, {result.finding}, {result.mode}, {result.metric} at {values}")
 
 
-def _describe_image(path: str) -> None:
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - that of Path raises where a name is too long
+
+
+def _describe_image(path: str, frame: int | None, window: str | int | None, show_windows: bool) -> None:
     from cxrzoo.imaging import read
 
-    report = read(path).report
+    report = read(path, frame=frame, window=window).report
     print(report)
-    if len(report.windows) > 1:
-        names = ", ".join(f"{position}: {name or 'nameless'}" for position, name in enumerate(report.windows))
-        print(f"  windows, for window=: {names}")
+    if show_windows:
+        for position, name in enumerate(report.windows):
+            print(f"  window {position}: {name or 'nameless'}")
+    elif len(report.windows) > 1:
+        print(f"  {len(report.windows)} windows and VOI LUTs: --windows shows their names, which are text of the file")
+
+
+def _window(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
 
 
 def _facts(manifest: Manifest) -> dict[str, object]:
@@ -280,12 +313,12 @@ def run_embed(arguments: argparse.Namespace) -> None:
     if arguments.out is not None and arguments.out.suffix != ".npy":
         raise CxrZooError(f"--out is {arguments.out.name!r}, expected a file name that ends in .npy.")
     for position, image in enumerate(arguments.images, 1):
-        if not Path(
-            image
-        ).is_file():  # said before a model is fetched; by its position, since a name may be a patient's
+        if not _is_file(image):  # said before a model is fetched; by position, as names may be patients'
             raise CxrZooError(f"image {position} of {len(arguments.images)} is no file. Check the path.")
     model = load(arguments.model, variant=arguments.variant, decoding=arguments.decoding)
-    embeddings = embed_images(model, arguments.images, workers=arguments.workers)
+    embeddings = embed_images(
+        model, arguments.images, workers=arguments.workers, frame=arguments.frame, window=arguments.window
+    )
     if arguments.out is not None:
         write_embeddings(arguments.out, embeddings, model)
         print(f"{arguments.out}: {embeddings.shape[0]} × {embeddings.shape[1]}")
@@ -317,6 +350,13 @@ def run_demo(arguments: argparse.Namespace) -> None:
     show(arguments.model, arguments.image, arguments.out)
 
 
+def _add_choice_of_image(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--frame", type=int, metavar="N", help="of several frames or pages, counted from 0")
+    command.add_argument(
+        "--window", type=_window, metavar="NAME|N", help="of several windows of a DICOM image; the first if left out"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cxrzoo",
@@ -337,6 +377,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("pattern", nargs="?", default="*", help="a glob pattern; all of them if left out")
     command = add("describe", run_describe)
     command.add_argument("name", metavar="MODEL|FILE")
+    _add_choice_of_image(command)
+    command.add_argument("--windows", action="store_true", help="show the names of a file's windows")
     command = add("inspect", run_inspect)
     command.add_argument("checkpoint", type=Path)
     command.add_argument("--recipe", help="take this one, instead of the one that fits")
@@ -374,9 +416,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--recipe", metavar="FILE.toml", help="the recipe, where it was one of your own")
     command = add("embed", run_embed)
-    command.add_argument("images", nargs="+", metavar="FILE", help="DICOM, PNG or JPEG")
+    command.add_argument("images", nargs="+", metavar="FILE", help="DICOM, PNG, JPEG or TIFF")
     command.add_argument("--model", required=True, help="a name, a folder or hf-hub:org/name")
     command.add_argument("--variant", help="preprocessing, by its name in the manifest")
+    _add_choice_of_image(command)
     command.add_argument(
         "--decoding", choices=("exact", "fast"), help="fast: read large images smaller, still above the model's size"
     )
@@ -385,7 +428,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         default=int(os.name == "posix"),
         metavar="N",
-        help="processes that read the images, which a damaged file may crash without harm; 0: read in this one",
+        help="processes that read the images (1), which a damaged file may crash without harm; 0: read in this one",
     )
     command.add_argument("--out", type=Path, metavar="FILE.npy")
     add("doctor", run_doctor)
@@ -393,6 +436,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path)
     command = add("demo", run_demo)
     command.add_argument("--model", required=True)
-    command.add_argument("--image", required=True, help="DICOM, PNG or JPEG")
+    command.add_argument("--image", required=True, help="DICOM, PNG, JPEG or TIFF")
     command.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR")
     return parser

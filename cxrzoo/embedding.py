@@ -4,17 +4,18 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrzoo.errors import ImageError
-from cxrzoo.framing import frame
+from cxrzoo import framing
+from cxrzoo.errors import ImageError, ImageWarning
 from cxrzoo.imaging.isolation import IsolatedReader
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.records import digest
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
 _BATCH = 16
 
 
-def embed_images(model: "Backbone", images: "Sequence[Source]", *, workers: int = 0) -> NDArray[np.float32]:
+def embed_images(
+    model: "Backbone",
+    images: "Sequence[Source]",
+    *,
+    workers: int = 0,
+    frame: int | None = None,
+    window: str | int | None = None,
+) -> NDArray[np.float32]:
     """Return one embedding an image, float32 of shape (len(images), dimension), in the given order.
 
     Args:
@@ -35,6 +43,7 @@ def embed_images(model: "Backbone", images: "Sequence[Source]", *, workers: int 
         images: Whatever `model.transform` takes.
         workers: Processes that read ahead while the network runs, and that a hostile file may crash or hang without
             harm (`IsolatedReader`); with 0, images are read in this process.
+        frame, window: Which of several frames and windows, for all images; see `read_image`.
 
     Raises:
         ImageError: An image can't be read, named by its position; or an embedding is not finite.
@@ -45,11 +54,14 @@ def embed_images(model: "Backbone", images: "Sequence[Source]", *, workers: int 
 
     record = model.transform.record
     parts, batch = [], []
-    with torch.inference_mode(), _framed(images, record, workers) as readings:
+    choice = {"frame": frame, "window": window}
+    with torch.inference_mode(), _framed(images, record, workers, choice) as readings:
         for position, reading in enumerate(readings, 1):
             if isinstance(reading, ImageError):
                 raise ImageError(f"image {position} of {len(images)}: {reading}", reading.code, reading.stage)
-            reading.report.emit_warnings()
+            for notice in reading.report.notices:
+                text = f"image {position} of {len(images)}: {notice.text}"
+                warnings.warn(ImageWarning(text, notice.code), stacklevel=2)
             batch.append(to_tensor(reading.pixels, record))
             if len(batch) == _BATCH or position == len(images):
                 parts.append(model(torch.stack(batch)).numpy())
@@ -62,19 +74,19 @@ def embed_images(model: "Backbone", images: "Sequence[Source]", *, workers: int 
 
 @contextmanager
 def _framed(
-    images: "Sequence[Source]", record: Preprocessing, workers: int
+    images: "Sequence[Source]", record: Preprocessing, workers: int, choice: dict[str, Any]
 ) -> "Iterator[Iterator[Reading | ImageError]]":
     """Yield what becomes of each image, in order: read here, or two batches ahead in processes of their own."""
     if not workers:
-        yield (_frame(image, record) for image in images)
+        yield (_frame(image, record, choice) for image in images)
         return
-    with IsolatedReader(workers, function=frame, ahead=2 * _BATCH) as reader:
-        yield reader.map(images, record=record.as_dict())
+    with IsolatedReader(workers, function=framing.frame, ahead=2 * _BATCH) as reader:
+        yield reader.map(images, record=record.as_dict(), **choice)
 
 
-def _frame(image: "Source", record: Preprocessing) -> "Reading | ImageError":
+def _frame(image: "Source", record: Preprocessing, choice: dict[str, Any]) -> "Reading | ImageError":
     try:
-        return frame(image, record)
+        return framing.frame(image, record, **choice)
     except ImageError as error:
         return error
 

@@ -38,7 +38,9 @@ def frame(
     """
     if not isinstance(record, Preprocessing):
         record = decode(Preprocessing, record, "preprocessing")
-    shrink = partial(largest_factor, record=record) if record.decoding == "fast" else None
+    # Contrast that is taken from the whole picture needs the whole picture: averages have other extremes.
+    whole = record.decoding == "exact" or (record.contrast is not None and record.contrast.stage == "before resize")
+    shrink = None if whole else partial(largest_factor, record=record)
     reading = read(source, frame=frame, window=window, intensity=record.intensity, shrink=shrink)
     with guarded("The image", "geometry"):
         return Reading(arrange(reading.pixels, record, reading.report), reading.report)

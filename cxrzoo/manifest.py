@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cxrzoo.errors import RecordError
-from cxrzoo.records import canonical_json, digest, read_toml
+from cxrzoo.records import canonical_json, check_choices, digest, read_toml
 
 #: A public name, which is also a file name and part of cache paths: nothing else may pass.
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
@@ -33,6 +33,7 @@ class Contrast:
     bins: int | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
         needed = {"percentiles": "percentiles", "equalise": "bins"}.get(self.method)
         given = [name for name in ("percentiles", "bins") if getattr(self, name) is not None]
         if given != [name for name in (needed,) if name]:
@@ -83,6 +84,7 @@ class Preprocessing:
     decoding: Literal["exact", "fast"] = "exact"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name in ("mean", "std"):  # 0 and 0.0 are one number, but not one text in JSON
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
         object.__setattr__(self, "crop_pct", float(self.crop_pct))
@@ -108,8 +110,6 @@ class Preprocessing:
                 f"input_size: found {height} x {width} with crop_mode {self.crop_mode!r}, expected a square. "
                 "Use crop_mode 'squash' for other shapes."
             )
-        if self.decoding not in ("exact", "fast"):
-            raise RecordError(f"decoding: found {self.decoding!r}, expected 'exact' or 'fast'.")
         if not 0 < self.crop_pct <= 1:
             raise RecordError(f"crop_pct: found {self.crop_pct:g}, expected a share above 0, and at most 1.")
 

@@ -44,6 +44,17 @@ def decode(kind: type[T], value: object, where: str) -> T:
     return kind(**values)
 
 
+def check_choices(record: object) -> None:
+    """Check the fields of a dataclass that are one of some words, where it was not decoded but made in Python.
+
+    Raises:
+        RecordError: A field holds another word.
+    """
+    for name, hint in typing.get_type_hints(type(record)).items():
+        if typing.get_origin(hint) is typing.Literal:
+            _decode_value(hint, getattr(record, name), name)
+
+
 def _decode_value(hint: Any, value: object, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):

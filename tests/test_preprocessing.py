@@ -309,8 +309,18 @@ def test_fast_is_part_of_the_record():
     exact, fast = (dataclasses.replace(record(), decoding=decoding) for decoding in ("exact", "fast"))
 
     assert exact.digest != fast.digest
-    with pytest.raises(RecordError, match="found 'quick', expected 'exact' or 'fast'"):
-        dataclasses.replace(record(), decoding="quick")
+
+
+@pytest.mark.parametrize(
+    ("field", "word"),
+    [("decoding", "quick"), ("crop_mode", "centre"), ("intensity", "full-range"), ("interpolation", "nearest")],
+)
+def test_misspelt_words_are_refused(field, word):
+    """A word that a field doesn't know is refused, also where the record is made in Python."""
+    with pytest.raises(RecordError, match=f"{field}: found '{word}', expected one of"):
+        dataclasses.replace(record(), **{field: word})
+    with pytest.raises(RecordError, match="stage: found 'after_crop'"):
+        Contrast("min-max", "after_crop")
 
 
 def test_fast_jpeg():

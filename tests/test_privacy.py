@@ -186,7 +186,7 @@ def test_nothing_of_a_patient_comes_out(archive: Path, resnet18_folder: Path, tm
     environment = os.environ | {
         "HOME": str(places["home"]),
         "TMPDIR": str(places["temporary"]),
-        "CXRZOO_CACHE": str(places["cache"]),
+        "CXRZOO_HOME": str(places["cache"]),
     }
     log = tmp_path / "debug.log"
     command = [sys.executable, "-c", SCRIPT, str(archive), str(log), str(resnet18_folder)]

@@ -704,10 +704,10 @@ def test_real_radiographs(collection):
 
 
 @pytest.mark.parametrize(
-    ("white", "warned"), [(200, False), (4095, True), (8191, True), (16383, False), (65535, False)]
+    ("white", "warned"), [(1, False), (200, True), (4095, True), (8191, True), (16383, False), (65535, False)]
 )
 def test_few_bits_in_sixteen_give_a_warning(white, warned):
-    """16-bit pixels that use 9 to 13 bits are taken as they are, with a warning that says how to scale them."""
+    """16-bit pixels that use 8 to 13 bits are taken as they are, with a warning that says how to scale them."""
     pixels = np.linspace(0, white, 64 * 64).astype(np.uint16).reshape(64, 64)
 
     with warnings.catch_warnings(record=True) as caught:

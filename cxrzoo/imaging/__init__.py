@@ -5,6 +5,7 @@ dataset, or a sample of a dataset that holds one of these. What a file is follow
 name. No error or warning repeats a file name or the value of an attribute that may identify a patient.
 """
 
+import operator
 import os
 import sys
 from collections.abc import Mapping
@@ -131,8 +132,11 @@ def read(
             decoded; None for the exact image.
 
     Raises:
-        ImageError: The source is not one grey image, or is damaged.
+        ImageError: The source is not one grey image, or is damaged; or it has no such frame or window.
+        TypeError: `frame` or `window` is of another type.
     """
+    frame = None if frame is None else operator.index(frame)
+    window = window if window is None or isinstance(window, str) else operator.index(window)
     try:
         with silence():
             return _read(source, frame, window, intensity, shrink)
@@ -146,12 +150,13 @@ def _read(
     source: "Source", frame: int | None, window: str | int | None, intensity: "Intensity", shrink: Shrink | None
 ) -> Reading:
     report = Report()
-    picture = source if isinstance(source, (str, os.PathLike)) else image_in(source)
+    picture = source if isinstance(source, (str, os.PathLike)) else image_in(source, report)
     if isinstance(picture, (str, os.PathLike)):
-        picture = _content(Path(picture))
+        picture = _content(Path(os.fsdecode(picture)))
     if isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)
         if kind(data) == "raster":
+            _refuse_window(window)
             return Reading(pictures.from_file(data, report, frame=frame, shrink=shrink), report)
         from cxrzoo.imaging.dicom import parsing  # pydicom is only loaded once a DICOM file turns up
 
@@ -162,18 +167,27 @@ def _read(
 
         pixels = dicom.from_dataset(picture, report, frame=frame, window=window, intensity=intensity, shrink=shrink)
         return Reading(pixels, report)
+    _refuse_window(window)
     if isinstance(picture, Image.Image):
         return Reading(pictures.from_picture(picture, report, frame=frame), report)
     if (torch := sys.modules.get("torch")) and isinstance(picture, torch.Tensor):
         tensor = picture.detach().cpu()
         picture = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     if isinstance(picture, (np.ndarray, np.generic)):
+        if frame:
+            raise ImageError(f"Found frame={frame} for an array, expected none: give it alone.", "several-images")
         return Reading(arrays.from_array(np.asarray(picture), report), report)
     raise ImageError(
         f"Found an object of type {type(picture).__name__}, expected an image: a path, the bytes of a file, "
-        "a PIL image, a NumPy array, a torch tensor or a pydicom dataset.",
+        "a PIL image, a NumPy array, a torch tensor or a pydicom dataset; or a sample that has it under 'image', or as "
+        "its first entry. Pass the images of a column or a batch one by one.",
         "unknown-kind",
     )
+
+
+def _refuse_window(window: str | int | None) -> None:
+    if window is not None:
+        raise ImageError("Found window= for a picture that is no DICOM image, expected none: leave it out.", "header")
 
 
 def _content(path: Path) -> bytes:

@@ -54,12 +54,13 @@ def from_channels(pixels: NDArray[Any], report: Report) -> Pixels:
     check_size(pixels.shape[0], pixels.shape[1])
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False).reshape(*pixels.shape[:2], -1)
     full = _full_scale(pixels)
-    if pixels.dtype == np.uint16 and 255 < pixels.max() < 2**13:
-        # 9 to 13 bits in 16: nearly black, and all pictures of a series alike
+    if pixels.dtype == np.uint16 and 1 < (brightest := int(pixels.max())) < 2**13:
+        # 8 to 13 bits in 16: nearly black, and all pictures of a series alike
         report.warn(
             "bits",
-            f"The brightest of 65535 steps of grey is {pixels.max()}: are these {int(pixels.max()).bit_length()} bits "
-            "stored in 16? Then divide by the limit of the stored range (4095 for 12 bits) and give floats in [0, 1].",
+            f"The brightest of 65535 steps of grey is {brightest}: are these {max(brightest.bit_length(), 8)} bits "
+            "stored in 16? Then divide by the limit of the stored range (255 for 8 bits, 4095 for 12) and give floats "
+            "in [0, 1].",
         )
     plane = pixels[:, :, 0] if pixels.shape[2] == 1 else _plane(pixels, full, report)
     if plane.dtype == np.uint8:
@@ -133,7 +134,8 @@ def _full_scale(pixels: NDArray[Any]) -> float:
         found = f"from {low:g} to {high:g}" if np.isfinite([low, high]).all() else "that are NaN or infinite"
         raise ImageError(
             f"Found floating-point values {found}, expected [0, 1]. Divide by 255 for 8 bits, by 4095 for "
-            "12 bits, and undo any normalisation by mean and std.",
+            "12 bits; what torchxrayvision scaled to -1024..1024 becomes (x + 1024) / 2048. Undo any normalisation by "
+            "mean and std.",
             "values",
             "display",
         )

@@ -7,11 +7,15 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_description, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from cxrzoo.errors import ImageError
 
-#: Attributes whose values are words of the standard, and so may be repeated; the others are numbers.
-_CODED = ("PhotometricInterpretation", "VOILUTFunction", "TransferSyntaxUID")
+#: Words of the standard, which may be repeated; any other text may be somebody's.
+_TERMS = (
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "YBR_FULL", "YBR_FULL_422"),
+    *("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB", "LINEAR", "LINEAR_EXACT", "SIGMOID"),
+)
 
 #: Values of technical attributes are short; anything longer is not what the attribute is for.
 _SHOWN = 24
@@ -31,8 +35,8 @@ def found(keyword: str, value: Any) -> str:
     """Return the attribute with its value, for technical attributes only."""
     if value is None:
         return f"{name(keyword)} is missing"
-    if isinstance(value, str) and keyword not in _CODED:
-        return f"{name(keyword)} is not a number"
+    if isinstance(value, str) and not isinstance(value, (int, float)) and value not in _TERMS:
+        return f"{name(keyword)} holds something else"
     return f"{name(keyword)} is {str(value)[:_SHOWN]!r}"
 
 
@@ -52,6 +56,12 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
     if isinstance(value, (MultiValue, list)):
         value = value[0] if len(value) else None
     return None if value == "" else value
+
+
+def list_items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence, none where it is absent or no sequence."""
+    items = get(dataset, keyword)
+    return [item for item in items if isinstance(item, Dataset)] if isinstance(items, Sequence) else []
 
 
 def integer(dataset: Dataset, keyword: str, low: int, high: int) -> int:
@@ -75,7 +85,7 @@ def integers(dataset: Dataset, keyword: str) -> list[int] | None:
     """Return the whole numbers of an attribute, or None where it is absent, empty, or holds anything else."""
     values = get(dataset, keyword)
     several = list(values) if isinstance(values, (MultiValue, list)) else [values]
-    return [int(value) for value in several] if all(isinstance(value, int) for value in several) else None
+    return [int(value) for value in several] if several and all(isinstance(value, int) for value in several) else None
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:

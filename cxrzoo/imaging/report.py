@@ -20,10 +20,11 @@ class Notice:
 
 @dataclass
 class Report:
-    """How an image was read. It repeats nothing that may identify a patient.
+    """How an image was read. Its text repeats nothing that may identify a patient; `windows` may.
 
     `kind` is the file's format, with its transfer syntax or mode; `size` is the whole image's (height, width), upright;
-    `windows` are the explanations of the windows and VOI LUTs of a DICOM image, of which one may be chosen. The pixels
+    `windows` are the explanations of the windows and VOI LUTs of a DICOM image, free text of the file, by which one may
+    be chosen; they are no part of the report's own text. The pixels
     may have been made `factor` times smaller on the way, each standing for a square: for its middle, or, where
     `sampled`, for its upper left place. `spread` is the second moment of what each took up around that, in its own
     size: above 0 the picture became softer, below 0 sharper than samples of the whole one.

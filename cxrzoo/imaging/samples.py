@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrzoo.errors import ImageError
+from cxrzoo.imaging.report import Report
 
 _KEYS = ("image", "img", "pixel_values")
 
@@ -32,19 +33,23 @@ _WHITE = {"1": 1, "L": 255, "RGB": 255, "RGBA": 255, "I;16": 65535, "I;16B": 655
 
 #: What `torchxrayvision.utils.normalize` scales to.
 _XRV_LIMIT = 1024
+_XRV_STEP = 8
 
 #: Resampling leaves images this far outside of their scale.
 _TOLERANCE = 1e-6
 
 
-def image_in(sample: Any) -> Any:
+def image_in(sample: Any, report: Report | None = None) -> Any:
     """Return the image in a sample; anything that is no sample comes back unchanged.
+
+    Args:
+        report: Where it is noted if something about the sample needs a look.
 
     Raises:
         ImageError: The sample has no image, or nothing says how its values are to be understood.
     """
     if isinstance(sample, Mapping):
-        return _in_mapping(sample)
+        return _in_mapping(sample, report)
     if isinstance(sample, (tuple, list)) and sample and _is_image(sample[0]):
         if isinstance(sample, list) and len(sample) > 1 and type(sample[1]) is type(sample[0]) and _is_image(sample[1]):
             raise ImageError(
@@ -52,13 +57,13 @@ def image_in(sample: Any) -> Any:
                 "one.",
                 "several-images",
             )
-        return image_in(sample[0])
+        return image_in(sample[0], report)
     if _is_monai(sample):
-        return _from_monai(sample)
+        return _from_monai(sample, report)
     return sample
 
 
-def _in_mapping(sample: Mapping[Any, Any]) -> Any:
+def _in_mapping(sample: Mapping[Any, Any], report: Report | None) -> Any:
     if "bytes" in sample and "path" in sample:  # an image of `datasets`, not decoded
         found = sample["path"] if sample["bytes"] is None else sample["bytes"]
         if isinstance(found, (bytes, str)):
@@ -74,7 +79,7 @@ def _in_mapping(sample: Mapping[Any, Any]) -> Any:
         )
     if key == "img" and "lab" in sample and "idx" in sample:
         return _from_xrv(sample[key])
-    return image_in(sample[key])
+    return image_in(sample[key], report)
 
 
 def _is_image(value: Any) -> bool:
@@ -88,7 +93,9 @@ def _from_xrv(image: Any) -> NDArray[np.float32]:
     """Undo `torchxrayvision.utils.normalize`, with which every dataset of that library ends."""
     values = _as_array(image).astype(np.float32)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not -_XRV_LIMIT * (1 + _TOLERANCE) <= low <= high <= _XRV_LIMIT * (1 + _TOLERANCE) or 0 <= low <= high <= 1:
+    # One step of 8 bits is 8.03 on that scale: smaller numbers were normalised otherwise, and so was what has no air.
+    other = low >= 0 or max(-low, high) < _XRV_STEP
+    if other or not -_XRV_LIMIT * (1 + _TOLERANCE) <= low <= high <= _XRV_LIMIT * (1 + _TOLERANCE):
         raise _refused(
             f"Found a sample of torchxrayvision with values from {low:g} to {high:g}, expected its scale from -1024 to "
             "1024. Leave the dataset's values as they are, or give the image alone, with values in [0, 1]."
@@ -100,11 +107,11 @@ def _is_monai(value: Any) -> bool:
     return hasattr(value, "applied_operations") and isinstance(getattr(value, "meta", None), Mapping)
 
 
-def _from_monai(tensor: Any) -> NDArray[Any]:
+def _from_monai(tensor: Any, report: Report | None) -> NDArray[Any]:
     """Return (height, width) or (height, width, channels), as integers where no transform has changed them."""
     meta = tensor.meta
     mode, width, height = (meta.get(key) for key in ("mode", "width", "height"))
-    if mode not in _WHITE or not isinstance(width, int) or not isinstance(height, int):
+    if not isinstance(mode, str) or mode not in _WHITE or not isinstance(width, int) or not isinstance(height, int):
         raise _refused(
             "Found a tensor of MONAI whose metadata don't say that PILReader read it, in grey or RGB: its axes and its "
             "scale are unknown. Give the file itself, or a plain array, (height, width) in [0, 1]."

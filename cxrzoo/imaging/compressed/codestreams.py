@@ -60,9 +60,13 @@ def check(
     if stream.bits > allocated:
         raise _contradiction("BitsAllocated", allocated, f"have {stream.bits} bits a sample")
     if stream.bits != stored:
-        from cxrzoo.imaging.elements import found
+        from cxrzoo.imaging.elements import found, name
 
-        report.warn("bits", f"{found('BitsStored', stored)}, but the compressed pixels have {stream.bits} bits.")
+        report.warn(
+            "bits",
+            f"{found('BitsStored', stored)}, but the compressed pixels have {stream.bits} bits. What is beyond "
+            f"{name('BitsStored')} is cut off: look whether the image is too bright or too dark.",
+        )
     return stream
 
 

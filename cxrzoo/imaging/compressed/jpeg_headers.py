@@ -15,6 +15,9 @@ from cxrzoo.imaging.compressed.streams import (
 )
 
 _SOI, _EOI, _SOS, _DNL, _LSE = 0xD8, 0xD9, 0xDA, 0xDC, 0xF8
+_APP0, _APP14 = 0xE0, 0xEE
+#: Bytes of Adobe's segment, the last of which is 0 for red, green and blue (T.872 6.5.3).
+_ADOBE = 12
 _KINDS: dict[int, StreamKind] = {
     0xC0: "jpeg",
     0xC1: "jpeg",
@@ -67,7 +70,7 @@ def inspect_jpeg(data: bytes) -> Codestream:
     """
     if data[:2] != b"\xff\xd8":
         raise refusal("don't start as a JPEG does", "damaged")
-    frame, at = None, 2
+    frame, at, luma_first = None, 2, None
     for _ in range(_MAX_SEGMENTS):
         marker, at = _next_marker(data, at)
         if marker == _EOI:
@@ -82,6 +85,10 @@ def inspect_jpeg(data: bytes) -> Codestream:
             if frame is not None:
                 raise refusal("have two headers, expected one", "damaged")
             frame = _read_frame(marker, segment)
+        elif marker == _APP0 and segment.startswith(b"JFIF\0") and luma_first is None:
+            luma_first = True
+        elif marker == _APP14 and segment.startswith(b"Adobe") and len(segment) >= _ADOBE:
+            luma_first = segment[_ADOBE - 1] != 0
         elif marker == _LSE and segment[:1] != b"\x01":  # 1 holds thresholds; 2 and 3 palettes; 4 a size (T.87 C.2.4.1)
             raise refusal("use a palette or size of JPEG-LS that DICOM has not", "unsupported")
         elif marker == _SOS:
@@ -106,7 +113,15 @@ def inspect_jpeg(data: bytes) -> Codestream:
         reductions=halvings(frame.height, frame.width, 3) if dct else 0,
         start=0,
         stop=at,
+        luma_first=_colour_model(frame, luma_first),
     )
+
+
+def _colour_model(frame: _Frame, luma_first: bool | None) -> bool | None:
+    """Return whether the first of three components is luma, by what markers and names say (T.871, T.872)."""
+    if frame.kind != "jpeg" or len(frame.identifiers) != 3:
+        return None
+    return False if frame.identifiers == tuple(b"RGB") else luma_first
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:

@@ -24,7 +24,8 @@ class Codestream:
     `bits` is how many bits of a sample are its value. `reductions` is how often a decoder can halve the picture at
     hardly any cost; JPEG 2000 does so by the 5/3 wavelet if it is `reversible`, else by the 9/7. RLE says nothing of
     its size: until `codestreams.check` has filled it in from the tags, `height`, `width` and `bits` are 0 and
-    `components` counts byte planes.
+    `components` counts byte planes. `luma_first` says of three components whether they are luma and chroma, or red,
+    green and blue, as they come from the decoder; None: the stream doesn't say.
     """
 
     kind: StreamKind
@@ -37,6 +38,7 @@ class Codestream:
     start: int
     stop: int
     reversible: bool = False
+    luma_first: bool | None = None
 
 
 def refusal(found: str, code: ImageCode) -> ImageError:

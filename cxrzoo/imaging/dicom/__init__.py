@@ -14,7 +14,7 @@ from cxrzoo.imaging.dicom.display import displayed, list_windows
 from cxrzoo.imaging.dicom.layout import GREY, PALETTE, Layout, read_layout
 from cxrzoo.imaging.dicom.stored import Samples, read_samples
 from cxrzoo.imaging.dicom.views import check_view
-from cxrzoo.imaging.elements import get, integers, name
+from cxrzoo.imaging.elements import get, integers, list_items, name
 from cxrzoo.imaging.guard import guarded
 from cxrzoo.imaging.report import Report
 
@@ -24,6 +24,21 @@ Intensity = Literal["window", "full_range"]
 _SUBJECT = "The DICOM file"
 #: Chroma that is this close to the middle comes from rounding, not from colour.
 _CHROMA_TOLERANCE = 2
+
+#: Explanations of windows are a word or two.
+_SHOWN = 24
+
+#: Functional groups, and the attributes of the whole image that each stands in for.
+_MACROS = {
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    "FrameVOILUTSequence": (
+        "WindowCenter",
+        "WindowWidth",
+        "WindowCenterWidthExplanation",
+        "VOILUTFunction",
+        "VOILUTSequence",
+    ),
+}
 
 
 def from_dataset(
@@ -41,17 +56,17 @@ def from_dataset(
         ImageError: It holds no single image of 8 to 16 bits, or is damaged.
     """
     with guarded(_SUBJECT, "header"):
-        layout = read_layout(dataset, frame, report)
+        layout = read_layout(dataset, frame)
         dataset = with_frame_attributes(dataset, layout.frame)
         check_view(dataset, report)
         report.kind = f"DICOM, {layout.syntax.name}, {layout.interpretation}, {layout.stored} bits"
         report.size = layout.rows, layout.columns
-        report.windows = list(itertools.chain.from_iterable(list_windows(dataset)))
+        report.windows = [_plain(each) for each in itertools.chain.from_iterable(list_windows(dataset))]
         if layout.frames > 1:
             report.step(f"frame {layout.frame} of {layout.frames}, counted from 0")
     with guarded(_SUBJECT, "decode"):
-        if "PixelPaddingValue" in dataset:
-            shrink = None  # averages with padding would be neither
+        if "PixelPaddingValue" in dataset or layout.interpretation == PALETTE:
+            shrink = None  # an average with padding is neither, and one of a palette's numbers is any colour
         samples = read_samples(dataset, layout, report, shrink)
     with guarded(_SUBJECT, "display"):
         if layout.interpretation in GREY:
@@ -59,21 +74,27 @@ def from_dataset(
         return _grey_of_colour(samples, dataset, layout, report)
 
 
+def _plain(text: str) -> str:
+    """Return what can be shown of a free text of a file: no control characters, and not a long text."""
+    return "".join(letter for letter in text if letter.isprintable())[:_SHOWN]
+
+
 def with_frame_attributes(dataset: Dataset, frame: int) -> Dataset:
     """Return the dataset with what the functional groups say of one frame (PS3.3 C.7.6.16), itself if nothing."""
     groups = []
     for keyword, position in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
-        items = dataset.get(keyword) or []
+        items = list_items(dataset, keyword)
         groups += [items[position]] if position < len(items) else []
-    macros = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-    found = [group[macro].value[0] for group in groups for macro in macros if group.get(macro)]
-    if not found:
-        return dataset
     flat = Dataset()
-    flat.update(dataset)
-    for item in found:
-        flat.update(item)
-    return flat
+    for macro, replaced in _MACROS.items():
+        items = [item for group in groups for item in list_items(group, macro)[:1]]
+        if items and not flat:
+            flat.update(dataset)
+        for item in items:
+            for keyword in replaced:
+                flat.pop(keyword, None)
+            flat.update(item)
+    return flat or dataset
 
 
 def _check_palette(dataset: Dataset) -> None:
@@ -109,7 +130,7 @@ def _grey_of_colour(samples: Samples, dataset: Dataset, layout: Layout, report: 
         _check_palette(dataset)
         cells = apply_color_lut(samples.values[cells].astype(cells.dtype), dataset)
         report.step("palette applied")
-    elif layout.interpretation in ("YBR_FULL", "YBR_FULL_422"):
+    elif samples.luma_first:
         off = int(np.abs(cells[:, :, 1:].astype(np.int16) - 128).max())
         if off > _CHROMA_TOLERANCE:
             report.warn("colour", f"The picture is in colour (chroma up to {off} of 128); its luma is used.")

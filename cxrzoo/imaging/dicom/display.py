@@ -17,14 +17,20 @@ from pydicom import Dataset
 from cxrzoo.errors import ImageError
 from cxrzoo.imaging.dicom.layout import Layout
 from cxrzoo.imaging.dicom.stored import Samples
-from cxrzoo.imaging.dicom.tables import list_tables, read_table
-from cxrzoo.imaging.elements import found, integers, name, number, numbers, value_of
+from cxrzoo.imaging.dicom.tables import read_table
+from cxrzoo.imaging.elements import found, integers, list_items, name, number, numbers, value_of
 from cxrzoo.imaging.report import Report
 
 _Values = NDArray[np.float64]
 
 #: Every so many rows and columns, a pixel is looked at first.
 _FEW = 16
+
+#: A step of 8 bits; what differs by less is one grey.
+_VISIBLE = 1 / 255
+
+#: The frame around a collimated image takes less of it.
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,18 @@ def displayed(
         window: Which of several windows or VOI LUTs, by its explanation or its position; None: the first.
         intensity: "window", or "full_range" to apply no window.
     """
-    _note_high_bits(dataset, samples, layout, report)
     used = Use(samples)
-    padding = find_padding(samples.values, dataset, used, report)
+    padding = find_padding(samples, dataset, layout, used, report)
     stored = Levels(samples.values.astype(np.float64), layout.lowest, layout.highest)
     levels = apply_modality_lut(stored, dataset, layout, used, report)
     if intensity == "full_range":
+        if window is not None:
+            raise ImageError(
+                "Found window= with preprocessing that takes the full range of grey levels, expected none: leave it "
+                "out, or take a model that is shown windows.",
+                "header",
+                "display",
+            )
         grey = full_range(levels, report)
     else:
         grey = apply_voi(levels, dataset, layout, used, report, window)
@@ -81,34 +93,41 @@ class Use:
         self._few = self._few[~levels[self._few]]
         self.__dict__.pop("all", None)
 
-    def varies(self, values: NDArray[Any]) -> bool:
-        """Whether values of the levels, one for each, differ anywhere in the image."""
+    def varies(self, values: NDArray[Any], least: float = 0) -> bool:
+        """Whether values of the levels, one for each, differ in the image by more than `least`."""
         few = values[self._few]
-        if few.size and few.min() < few.max():
+        if few.size and few.max() - few.min() > least:
             return True
         shown = values[self.all]
-        return bool(shown.size and shown.min() < shown.max())
+        return bool(shown.size and shown.max() - shown.min() > least)
 
 
-def find_padding(values: NDArray[np.int64], dataset: Dataset, used: Use, report: Report) -> NDArray[np.bool_]:
+def find_padding(samples: Samples, dataset: Dataset, layout: Layout, used: Use, report: Report) -> NDArray[np.bool_]:
     """Return which values fill what was not exposed (PS3.3 C.7.5.1.1.2); they are shown as dark as air.
 
     They are no part of the image: neither the modality LUT nor a window is meant for them.
     """
+    cells, values = samples.cells, samples.values
     nothing = np.zeros(values.size, dtype=bool)
     value = integers(dataset, "PixelPaddingValue")
     if value is None:
         return nothing
     limit = integers(dataset, "PixelPaddingRangeLimit")
-    bounds = [value[0], value[0] if limit is None else limit[0]]
-    if values.min() < 0:  # written as unsigned by mistake, or read so for want of a value representation
-        bounds = [bound - 2**16 if bound >= 2**15 else bound for bound in bounds]
+    # As patterns of the stored bits, like the pixels: writers differ in the sign that they give these numbers.
+    patterns = [bound & ((1 << layout.stored) - 1) for bound in (value[0], value[0] if limit is None else limit[0])]
+    bounds = [bound - (1 << layout.stored) if bound > layout.highest else bound for bound in patterns]
     padding = (values >= min(bounds)) & (values <= max(bounds))
     if not (padding & used.all).any():
         return nothing
     if not (used.all & ~padding).any():
         _ignored(report, f"{name('PixelPaddingValue')} would hide the whole image")
         return nothing
+    if not any(padding[edge].any() for edge in (cells[0], cells[-1], cells[:, 0], cells[:, -1])):
+        _ignored(report, f"{name('PixelPaddingValue')} does not occur at the border of the image, as padding does")
+        return nothing
+    share = float(padding[cells].mean())
+    if share > _MOSTLY:
+        report.warn("padding", f"{name('PixelPaddingValue')} hides {share:.0%} of the image. Look what is left of it.")
     used.leave_out(padding)
     report.step(f"padding values {min(bounds)} to {max(bounds)} shown as air")
     return padding
@@ -116,7 +135,12 @@ def find_padding(values: NDArray[np.int64], dataset: Dataset, used: Use, report:
 
 def apply_modality_lut(levels: Levels, dataset: Dataset, layout: Layout, used: Use, report: Report) -> Levels:
     """Turn stored values into the modality's own unit (PS3.3 C.11.1): a table, or slope and intercept."""
-    if tables := list_tables(dataset, "ModalityLUTSequence"):
+    tables = list_items(dataset, "ModalityLUTSequence")
+    if tables and value_of(dataset, "PixelIntensityRelationship") in ("LOG", "DISP"):
+        # Then the table leads back to intensities of the beam, and is not for display (PS3.3 C.8.7.1.1.2).
+        report.step("modality LUT left out: stored values are for display already")
+        return levels
+    if tables:
         table = read_table(tables[0], layout.syntax.is_little_endian)
         values = None if table is None else table.look_up(levels.values)
         if table is None or values is None:
@@ -134,7 +158,7 @@ def apply_modality_lut(levels: Levels, dataset: Dataset, layout: Layout, used: U
             values = levels.values * slope + intercept
             ends = [bound * slope + intercept for bound in (levels.lowest, levels.highest)]
         lowest, highest = min(ends), max(ends)
-        if np.isfinite([lowest, highest]).all() and lowest < highest:
+        if np.isfinite([lowest, highest, highest - lowest]).all() and lowest < highest:
             report.step(f"rescaled: stored value * {slope:g} {intercept:+g}")
             return Levels(values, lowest, highest)
     _ignored(report, f"{found('RescaleSlope', slope)} and {found('RescaleIntercept', intercept)}")
@@ -161,10 +185,17 @@ def apply_voi(
         ImageError: `window` names none of those in the file.
     """
     for grey, keyword, step in _choices(levels, dataset, layout, report, window):
-        if used.varies(grey) or not used.varies(levels.values):
+        if used.varies(grey, _VISIBLE) or not used.varies(levels.values):
             report.step(step)
             return grey
         _ignored(report, f"{name(keyword)} would show the whole image as one grey")
+    if window is not None:
+        raise ImageError(
+            "The window that was asked for makes no sense, or would show the whole image as one grey. Choose another; "
+            "`cxrzoo describe FILE` lists them.",
+            "header",
+            "display",
+        )
     return full_range(levels, report)
 
 
@@ -180,7 +211,7 @@ def list_windows(dataset: Dataset) -> tuple[list[str], list[str]]:
     explanations = dataset.get("WindowCenterWidthExplanation")
     names = [explanations] if isinstance(explanations, str) else list(explanations or [])
     windows = [str(each).strip() for each in (*names, *([""] * len(widths)))][: len(widths)]
-    tables = [str(item.get("LUTExplanation") or "").strip() for item in list_tables(dataset, "VOILUTSequence")]
+    tables = [str(item.get("LUTExplanation") or "").strip() for item in list_items(dataset, "VOILUTSequence")]
     return windows, tables
 
 
@@ -205,20 +236,17 @@ def _choices(
 
 
 def _find_window(window: str | int, windows: list[str], tables: list[str]) -> tuple[str, int]:
-    """Return the keyword and the position of a window or table by its name, or of a window by its position."""
-    if isinstance(window, int):
-        if 0 <= window < len(windows):
-            return "WindowWidth", window
-    else:
+    """Return the keyword and the position of a window or VOI LUT by its name, or by its position among both."""
+    names = windows + tables
+    if isinstance(window, str):
         wanted = window.strip().casefold()
-        for keyword, names in (("WindowWidth", windows), ("VOILUTSequence", tables)):
-            for position, each in enumerate(names):
-                if each.casefold() == wanted and wanted:
-                    return keyword, position
-    named = sum(map(bool, windows + tables))
+        window = next((at for at, each in enumerate(names) if wanted and each.casefold() == wanted), -1)
+    if 0 <= window < len(names):
+        return ("WindowWidth", window) if window < len(windows) else ("VOILUTSequence", window - len(windows))
+    named = sum(map(bool, names))
     raise ImageError(
-        f"The image has {len(windows)} windows and {len(tables)} VOI LUTs, {named} of them with a name, but not the "
-        "one that was asked for. `cxrzoo describe FILE` lists them; without window=, the first is taken.",
+        f"The image has {len(names)} windows and VOI LUTs, {named} of them with a name, but not the one that was asked "
+        "for. `cxrzoo describe FILE` lists them; without window=, the first is taken.",
         "header",
         "display",
     )
@@ -226,7 +254,7 @@ def _find_window(window: str | int, windows: list[str], tables: list[str]) -> tu
 
 def apply_voi_lut(levels: Levels, dataset: Dataset, layout: Layout, report: Report, position: int) -> _Values | None:
     """Return the levels through a VOI LUT in [0, 1] (PS3.3 C.11.2.1.1), or None without a usable one."""
-    table = read_table(list_tables(dataset, "VOILUTSequence")[position], layout.syntax.is_little_endian)
+    table = read_table(list_items(dataset, "VOILUTSequence")[position], layout.syntax.is_little_endian)
     if table is None:
         _ignored(report, name("VOILUTSequence") + " holds no usable table")
         return None
@@ -282,12 +310,6 @@ def as_displayed(grey: _Values, dataset: Dataset, report: Report) -> _Values:
         report.step("inverted: MONOCHROME1")
         return 1 - grey
     return grey.copy()
-
-
-def _note_high_bits(dataset: Dataset, samples: Samples, layout: Layout, report: Report) -> None:
-    """Note bits above the stored ones that are in use: overlays of old files (PS3.5 8.1.1), or leftovers."""
-    if not layout.syntax.is_encapsulated and not layout.signed and int(samples.cells.max()) > layout.highest:
-        report.step(f"bits above the {layout.stored} stored ones left out")
 
 
 def _ignored(report: Report, reason: str) -> None:

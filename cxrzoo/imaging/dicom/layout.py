@@ -8,7 +8,6 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from cxrzoo.errors import ImageError
 from cxrzoo.imaging.arrays import check_size
 from cxrzoo.imaging.elements import found, integer, name, value_of
-from cxrzoo.imaging.report import Report
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 #: In colour, luma is what counts; all of these have it, or red, green and blue (PS3.3 C.7.6.3.1.2).
@@ -29,6 +28,7 @@ class Layout:
     planar: bool
     allocated: int
     stored: int
+    high_bit: int
     signed: bool
     frames: int
     frame: int
@@ -55,7 +55,7 @@ class Layout:
         return self.rows * self.columns * samples * self.allocated // 8
 
 
-def read_layout(dataset: Dataset, frame: int | None, report: Report) -> Layout:
+def read_layout(dataset: Dataset, frame: int | None) -> Layout:
     """Return how the pixels are stored.
 
     Raises:
@@ -90,12 +90,7 @@ def read_layout(dataset: Dataset, frame: int | None, report: Report) -> Layout:
         )
     stored = integer(dataset, "BitsStored", 8, allocated)
     high_bit = value_of(dataset, "HighBit")
-    if high_bit not in (None, stored - 1):
-        report.warn(
-            "high-bit",
-            f"{found('HighBit', high_bit)}, expected {stored - 1}, one less than {name('BitsStored')}; "
-            "the lowest bits are used.",
-        )
+    high_bit = high_bit if isinstance(high_bit, int) else stored - 1
     signed = integer(dataset, "PixelRepresentation", 0, 1) == 1
     if signed and interpretation not in GREY:
         raise ImageError(
@@ -115,6 +110,7 @@ def read_layout(dataset: Dataset, frame: int | None, report: Report) -> Layout:
         planar,
         allocated,
         stored,
+        high_bit,
         signed,
         frames,
         chosen,

@@ -34,6 +34,7 @@ NEEDED = [
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "PixelIntensityRelationship",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "RescaleSlope",
@@ -63,8 +64,8 @@ NEEDED = [
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _UNDEFINED = 0xFFFFFFFF
 
-#: Specific Character Set is among the very first attributes.
-_BEGINNING = 1024
+#: How many short attributes may come before Specific Character Set.
+_BEFORE_CHARACTER_SET = 8
 
 #: A deflated file may grow a thousandfold; the largest picture that is read has 200 MB.
 _MAX_INFLATED = 300 * 2**20
@@ -85,7 +86,7 @@ def parse(data: bytes) -> Dataset:
         if deflated:
             data, start = _inflate(data[start:]), 0
         file = io.BytesIO(data)
-        _blank_character_set(file, data[start : start + _BEGINNING], start)
+        _blank_character_set(file, data, start)
         if deflated:
             tags: list[BaseTag | int] = [Tag(keyword) for keyword in NEEDED]
             dataset = read_dataset(file, False, True, stop_when=_at_pixels, specific_tags=tags)
@@ -104,19 +105,23 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
     return tag in _PIXELS
 
 
-def _blank_character_set(file: io.BytesIO, beginning: bytes, start: int) -> None:
+def _blank_character_set(file: io.BytesIO, data: bytes, start: int) -> None:
     """Overwrite Specific Character Set with blanks: pydicom would import the module of Python that it names.
 
-    No attribute that is needed holds text in another alphabet.
+    No attribute that is needed holds text in another alphabet. Only lengths of groups and of the file come before it.
     """
-    for tag in (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05"):
-        at = beginning.find(tag)
-        if at >= 0:
-            field = beginning[at + 6 : at + 8] if beginning[at + 4 : at + 6] == b"CS" else beginning[at + 4 : at + 8]
-            length = int.from_bytes(field, "little" if tag[0] else "big")
-            file.seek(start + at + 8)
-            file.write(b" " * min(length, len(beginning) - at - 8))
+    order: Literal["little", "big"] = "big" if data[start : start + 2] == b"\x00\x08" else "little"
+    for _ in range(_BEFORE_CHARACTER_SET):
+        group, element = (int.from_bytes(data[at : at + 2], order) for at in (start, start + 2))
+        explicit = data[start + 4 : start + 6].isalpha()
+        length = int.from_bytes(data[start + 6 if explicit else start + 4 : start + 8], order)
+        if (group, element) == (0x0008, 0x0005):
+            file.seek(start + 8)
+            file.write(b" " * min(length, len(data) - start - 8))
             file.seek(0)
+        if (group, element) >= (0x0008, 0x0005) or length > _BEFORE_CHARACTER_SET * 8:
+            return
+        start += 8 + length
 
 
 def _add_pixels(dataset: Dataset, data: bytes, start: int) -> None:

@@ -1,5 +1,6 @@
 """Pixel Data of a DICOM file -> the samples of one frame, as they are stored (PS3.5 8 and Annex A.4)."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,14 @@ from pydicom import Dataset
 from cxrzoo.errors import ImageError
 from cxrzoo.imaging.arrays import Shrink
 from cxrzoo.imaging.compressed import codecs, codestreams
+from cxrzoo.imaging.compressed.streams import Codestream
 from cxrzoo.imaging.dicom.encapsulation import find_codestream
 from cxrzoo.imaging.dicom.layout import Layout
-from cxrzoo.imaging.elements import name
+from cxrzoo.imaging.elements import found, name
 from cxrzoo.imaging.report import Report
+
+#: Photometric interpretations whose first sample is luma where a decoder leaves them as they are.
+_LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")
 
 _Cells = NDArray[np.unsignedinteger[Any]]
 
@@ -23,11 +28,13 @@ class Samples:
     """The cells of one frame, (rows, columns) or (rows, columns, 3), and the stored value of each bit pattern.
 
     `cells` are uint8 or uint16. `values` has one entry for each of their 256 or 65,536 patterns: bits that
-    are no part of the value are gone, and the sign is taken into account.
+    are no part of the value are gone, and the sign is taken into account. Three samples are luma and chroma if
+    `luma_first`, else red, green and blue.
     """
 
     cells: _Cells
     values: NDArray[np.int64]
+    luma_first: bool = False
 
 
 def read_samples(dataset: Dataset, layout: Layout, report: Report, shrink: Shrink | None) -> Samples:
@@ -42,7 +49,30 @@ def read_samples(dataset: Dataset, layout: Layout, report: Report, shrink: Shrin
     if layout.syntax.is_encapsulated:
         return _decompress(dataset, data, layout, report, factor)
     cells = _native(data, dataset, layout)
-    return _averaged(Samples(cells, _patterns(cells, layout.stored, layout.signed)), layout, report, factor)
+    values = _patterns(cells, layout.stored, layout.signed, _alignment(cells, layout, report))
+    return _averaged(Samples(cells, values, layout.interpretation in _LUMA_FIRST), layout, report, factor)
+
+
+def _alignment(cells: _Cells, layout: Layout, report: Report) -> int:
+    """Return by how many bits values are shifted to the left: 0, or as High Bit says where pixels agree with it.
+
+    The standard has allowed High Bit to be anything but one less than Bits Stored in old editions only (PS3.5 8.1.1).
+    Many files say so by mistake: then there are values where none should be.
+    """
+    used = int(np.bitwise_or.reduce(cells, axis=None))
+    shift = layout.high_bit + 1 - layout.stored
+    aligned = 0 < shift <= layout.allocated - layout.stored and used >> layout.stored > 0 == used & ((1 << shift) - 1)
+    if shift:
+        bits = "values are taken from the bits that it names" if aligned else "the lowest bits are used"
+        report.warn(
+            "high-bit",
+            f"{found('HighBit', layout.high_bit)}, expected {layout.stored - 1}, one less than {name('BitsStored')}; "
+            f"{bits}.",
+        )
+    elif used >> layout.stored and not layout.signed:
+        # overlays of old files, or leftovers (PS3.5 8.1.1)
+        report.step(f"bits above the {layout.stored} stored ones left out")
+    return shift if aligned else 0
 
 
 def _averaged(samples: Samples, layout: Layout, report: Report, factor: int) -> Samples:
@@ -52,7 +82,7 @@ def _averaged(samples: Samples, layout: Layout, report: Report, factor: int) -> 
         return samples
     report.reduce(factor)
     report.step(f"averaged over squares of {factor} x {factor} stored pixels")
-    return Samples(reduce_area(cells, factor), samples.values)
+    return dataclasses.replace(samples, cells=reduce_area(cells, factor))
 
 
 def reduce_area(cells: _Cells, factor: int) -> _Cells:
@@ -145,13 +175,29 @@ def _decompress(dataset: Dataset, data: bytes, layout: Layout, report: Report, f
         report.step(f"decoded at 1/{report.factor} of its size")
     # Codecs extend the sign: back to the bit pattern, which PixelRepresentation gives its meaning.
     cells: _Cells = decoded.view(f"u{decoded.itemsize}")
-    values = _patterns(cells, stream.bits, layout.signed)
+    # The sign stands in the highest stored bit, also where the codestream has more bits and knows of no sign.
+    bits = min(stream.bits, layout.stored) if layout.signed and not stream.signed else stream.bits
+    values = _patterns(cells, bits, layout.signed)
     # Not masked: a codestream deeper than the header says holds real values, which are too bright, not overlays.
-    samples = Samples(cells, values.clip(layout.lowest, layout.highest))
+    luma_first = _has_luma_first(stream, layout, report)
+    samples = Samples(cells, values.clip(layout.lowest, layout.highest), luma_first)
     return samples if stream.reductions else _averaged(samples, layout, report, factor)
 
 
-def _patterns(cells: NDArray[Any], bits: int, signed: bool) -> NDArray[np.int64]:
-    """Return the value of each bit pattern that a cell may hold, of which the lowest `bits` count."""
-    patterns = np.arange(2 ** (8 * cells.itemsize), dtype=np.int64) & ((1 << bits) - 1)
+def _has_luma_first(stream: Codestream, layout: Layout, report: Report) -> bool:
+    """Return whether the first of three samples is luma; the codestream knows better than the attributes."""
+    said = layout.interpretation in _LUMA_FIRST
+    if stream.luma_first in (None, said) or layout.samples == 1:
+        return said
+    report.warn(
+        "colour-model",
+        f"{found('PhotometricInterpretation', layout.interpretation)}, but the compressed pixels are "
+        f"{'luma and chroma' if stream.luma_first else 'red, green and blue'}, and are read so.",
+    )
+    return not said
+
+
+def _patterns(cells: NDArray[Any], bits: int, signed: bool, shift: int = 0) -> NDArray[np.int64]:
+    """Return the value of each bit pattern that a cell may hold, of which `bits` count, the lowest but for `shift`."""
+    patterns = np.arange(2 ** (8 * cells.itemsize), dtype=np.int64) >> shift & ((1 << bits) - 1)
     return np.where(patterns >> (bits - 1), patterns - (1 << bits), patterns) if signed else patterns

@@ -21,17 +21,11 @@ class LookupTable:
     def look_up(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the entry of each value; fractions, which only a rescale slope makes, are rounded."""
         first = self.first
-        if first >= 2**15 and values.min() < 0:
+        if first >= 2**15 and values.max() < first:
             # Many writers give the negative start of a signed image as an unsigned number.
             first -= 2**16
         index = (np.rint(values) - first).clip(0, self.entries.size - 1)
         return self.entries[index.astype(np.intp)].astype(np.float64)
-
-
-def list_tables(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of the sequence `keyword`, none where it is absent or no sequence."""
-    items = dataset.get(keyword) or []
-    return [item for item in items if isinstance(item, Dataset)] if not isinstance(items, (str, bytes)) else []
 
 
 def read_table(item: Dataset, little_endian: bool) -> LookupTable | None:

@@ -137,6 +137,7 @@ class IsolatedReader:
                     if not isinstance(source, _FILE):
                         return self._function(source, **options)
             except ImageError as error:
+                error.__context__ = None  # as `read` does
                 return error
         if isinstance(source, (str, os.PathLike)):
             # Absolute, since the process may have been started in another folder
