@@ -232,7 +232,7 @@ def test_no_text_of_a_file_in_an_error():
 
 
 def test_the_names_of_windows_stay_out_of_the_report():
-    """Explanations of windows are free text: the report's own text leaves them out, and none holds control characters."""
+    """Explanations of windows are free text: the report's own text leaves them out, and control characters are gone."""
     names = ["DOE^JANE \x1b[31m", "x" * 60]
     elements = {"WindowCenter": [1, 2], "WindowWidth": [9, 9], "WindowCenterWidthExplanation": names}
     report = read(make_dataset([0, 4, 4095], **elements)).report

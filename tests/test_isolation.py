@@ -453,12 +453,13 @@ def test_embedding_names_the_bad_image(count: int) -> None:
 
 
 def test_embedding_warns_once() -> None:
-    """What needs a look in an image that another process has read is a warning in this one, once."""
+    """What needs a look in an image that another process has read is a warning in this one, once, by its position."""
     model: Any = Mean()
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         embed_images(model, [PNG, FILES["dicom-with-notices"]], workers=1)
-    expected = [(notice.text, notice.code) for notice in read(FILES["dicom-with-notices"]).report.notices]
+    notices = read(FILES["dicom-with-notices"]).report.notices
+    expected = [(f"image 2 of 2: {notice.text}", notice.code) for notice in notices]
     assert expected == [(str(w.message), w.message.code) for w in given if isinstance(w.message, ImageWarning)]
 
 
