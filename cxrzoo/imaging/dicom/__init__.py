@@ -10,10 +10,11 @@ from pydicom.pixels.processing import apply_color_lut
 
 from cxrzoo.errors import ImageError
 from cxrzoo.imaging.arrays import Shrink, as_floats, from_channels
-from cxrzoo.imaging.dicom.display import displayed, list_windows
+from cxrzoo.imaging.dicom.display import displayed
 from cxrzoo.imaging.dicom.layout import GREY, PALETTE, Layout, read_layout
 from cxrzoo.imaging.dicom.stored import Samples, read_samples
 from cxrzoo.imaging.dicom.views import check_view
+from cxrzoo.imaging.dicom.voi import list_windows
 from cxrzoo.imaging.elements import get, integers, list_items, name
 from cxrzoo.imaging.guard import guarded
 from cxrzoo.imaging.report import Report
