@@ -5,6 +5,8 @@ import io
 import multiprocessing
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ _Pixels = NDArray[np.integer[Any]]
 
 #: More do not help one picture.
 _MOST_THREADS = 8
+_THREADS = "OPJ_NUM_THREADS"
 
 
 def usable_decoders(syntax: Syntax) -> tuple[DecoderName, ...]:
@@ -135,17 +138,23 @@ def _decode_jpeg(data: bytes, stream: Codestream, reduction: int) -> _Pixels:
     return np.asarray(picture)
 
 
-def _use_processors() -> None:
+@contextmanager
+def _all_processors() -> Iterator[None]:
     """Let OpenJPEG use all processors in a process that the user started, and one where processes share the work.
 
     It asks the environment at each picture, and heeds what the user has set there. The result is the same.
     """
-    if "OPJ_NUM_THREADS" not in os.environ and multiprocessing.parent_process() is None:
-        os.environ["OPJ_NUM_THREADS"] = str(min(os.cpu_count() or 1, _MOST_THREADS))
+    if _THREADS in os.environ or multiprocessing.parent_process() is not None:
+        yield
+        return
+    os.environ[_THREADS] = str(min(os.cpu_count() or 1, _MOST_THREADS))
+    try:
+        yield
+    finally:
+        os.environ.pop(_THREADS, None)
 
 
 def _decode_jpeg2000(data: bytes, stream: Codestream, reduction: int) -> _Pixels:
-    _use_processors()
     if stream.components > 1 and stream.bits > 8:
         raise ImageError(
             f"The compressed pixels have colours of {stream.bits} bits, expected 8. Export the image again.",
@@ -159,7 +168,8 @@ def _decode_jpeg2000(data: bytes, stream: Codestream, reduction: int) -> _Pixels
         # codec, halvings, layers (0: all), file descriptor (-1: none), length
         arguments = ("j2k", reduction, 0, -1, len(data))
         picture.tile = [tile._replace(extents=(0, 0, *picture.size), args=arguments) for tile in picture.tile]
-    pixels: _Pixels = np.asarray(picture)
+    with _all_processors():
+        pixels: _Pixels = np.asarray(picture)
     # Pillow spreads values to 8 or 16 bits and adds half of the range to signed ones (Jpeg2KDecode.c); both is undone.
     pixels = pixels >> (8 * pixels.itemsize - stream.bits)
     if stream.signed:

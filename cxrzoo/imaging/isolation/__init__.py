@@ -60,7 +60,8 @@ class IsolatedReader:
             raise CxrZooError("Processes can't be limited on this system, expected Linux or macOS. Read without them.")
         self._function = function
         self._owner, self._closed, self._ahead = os.getpid(), False, workers + ahead
-        self._workers = [WorkerProcess(_address(function), int(memory), seconds) for _ in range(workers)]
+        threads = max(1, (os.cpu_count() or 1) // workers)  # for decoders that can use several
+        self._workers = [WorkerProcess(_address(function), int(memory), seconds, threads) for _ in range(workers)]
         self._free: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)

@@ -32,7 +32,6 @@ _LONGEST_LINE = 2**20
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "OPJ_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
 }
@@ -45,8 +44,8 @@ _NONSENSE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, Recur
 class WorkerProcess:
     """One process at a time, and a new one after its death or after many files."""
 
-    def __init__(self, function: str, memory: int, seconds: float) -> None:
-        self._function, self._memory, self._seconds = function, memory, seconds
+    def __init__(self, function: str, memory: int, seconds: float, threads: int) -> None:
+        self._function, self._memory, self._seconds, self._threads = function, memory, seconds, threads
         self._process: subprocess.Popen[bytes] | None = None
         self._held = ExitStack()
         self._start()
@@ -116,6 +115,7 @@ class WorkerProcess:
             stderr=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), self._exchange),
             env={
+                "OPJ_NUM_THREADS": str(self._threads),
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
                 **_ENVIRONMENT,
