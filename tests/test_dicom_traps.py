@@ -134,13 +134,16 @@ def test_a_window_in_which_nothing_is_seen():
     np.testing.assert_allclose(reading.pixels[0], [0, 1024 / 4095, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize(("relation", "expected"), [("LOG", 1 / 4095), ("DISP", 1 / 4095), ("LIN", 200 / 255)])
-def test_modality_lut_that_is_not_for_display(relation, expected):
+@pytest.mark.parametrize(
+    ("modality", "relation", "expected"),
+    [("XA", "LOG", 1 / 4095), ("RF", "DISP", 1 / 4095), ("XA", "LIN", 200 / 255), ("CR", "LOG", 200 / 255)],
+)
+def test_modality_lut_that_is_not_for_display(modality, relation, expected):
     """In angiography, a table that leads back to intensities of the beam is left out, and a step says so."""
     table = {"ModalityLUTSequence": make_table([0, 200, 255])}
-    reading = read(make_dataset([0, 1, 2], Modality="XA", PixelIntensityRelationship=relation, **table))
+    reading = read(make_dataset([0, 1, 2], Modality=modality, PixelIntensityRelationship=relation, **table))
     assert pytest.approx(expected) == reading.pixels[0, 1]
-    assert (relation != "LIN") == any("left out" in step for step in reading.report.steps)
+    assert (expected == 1 / 4095) == any("left out" in step for step in reading.report.steps)
 
 
 def test_voi_lut_from_a_large_first_input():

@@ -86,7 +86,8 @@ def find_padding(samples: Samples, dataset: Dataset, layout: Layout, used: Use, 
 def apply_modality_lut(levels: Levels, dataset: Dataset, layout: Layout, used: Use, report: Report) -> Levels:
     """Turn stored values into the modality's own unit (PS3.3 C.11.1): a table, or slope and intercept."""
     tables = list_items(dataset, "ModalityLUTSequence")
-    if tables and value_of(dataset, "PixelIntensityRelationship") in ("LOG", "DISP"):
+    relationship = value_of(dataset, "PixelIntensityRelationship")
+    if tables and relationship in ("LOG", "DISP") and value_of(dataset, "Modality") in ("XA", "RF"):
         # Then the table leads back to intensities of the beam, and is not for display (PS3.3 C.8.7.1.1.2).
         report.step("modality LUT left out: stored values are for display already")
         return levels
