@@ -15,6 +15,7 @@ from typing import Any
 
 import factories
 import numpy as np
+import phantoms
 import pytest
 import torch
 from PIL import Image
@@ -55,6 +56,72 @@ def test_describe(capsys: Output) -> None:
     assert "licence, weights   not stated" in printed
     assert "[0.502, 0.502, 0.502]" in printed
     assert "0.001: 0.775" in printed
+
+
+def write_dicom(path: Path, **elements: Any) -> Path:
+    """Write a DICOM image of two windows with names, and return its path."""
+    windows = {"WindowCenter": [1024, 512], "WindowWidth": [2048, 1024]}
+    names = {"WindowCenterWidthExplanation": ["NORMAL", "HARDER"]}
+    pixels = phantoms.radiograph(40, 48, bits=12)
+    path.write_bytes(phantoms.dicom_file(phantoms.make_dataset(pixels, **windows, **names, **elements)))
+    return path
+
+
+def test_describe_an_image(tmp_path: Path, capsys: Output) -> None:
+    """`describe` of a file prints its kind, its size, the steps of reading it, and what needs a look."""
+    path = write_dicom(tmp_path / "secret-name", ViewPosition="LL", PhotometricInterpretation="MONOCHROME1")
+    assert 0 == main(["describe", str(path)])
+    printed = capsys.readouterr().out
+    assert "DICOM, Explicit VR Little Endian, MONOCHROME1, 12 bits, 40 x 48 pixels" in printed
+    assert "1. window LINEAR, center 1024, width 2048, number 0 of 2" in printed
+    assert "2. inverted: MONOCHROME1" in printed
+    assert "warning [view]: (0018,5101)" in printed
+    assert "2 windows and VOI LUTs: --windows shows their names" in printed
+    assert not {"NORMAL", "secret"} & set(re.findall("[A-Za-z]+", printed))
+
+
+@pytest.mark.parametrize("window", ["1", "harder"])
+def test_describe_another_window(window: str, tmp_path: Path, capsys: Output) -> None:
+    """`describe --window` takes another window, and `--windows` lists them."""
+    assert 0 == main(["describe", str(write_dicom(tmp_path / "a.dcm")), "--window", window, "--windows"])
+    printed = capsys.readouterr().out
+    assert "center 512, width 1024, number 1 of 2" in printed
+    assert "window 0: NORMAL\n  window 1: HARDER" in printed
+
+
+@pytest.mark.parametrize("name", ["nofile.dcm", "./nofile.dcm", "X" * 5000, "UPPER"])
+def test_describe_what_is_neither(name: str, capsys: Output) -> None:
+    """What is neither a file nor like a model's name is said so, and not repeated."""
+    assert 1 == main(["describe", name])
+    said = capsys.readouterr().err
+    assert "there is no such file, and no model has such a name" in said
+    assert name not in said
+
+
+def test_describe_a_folder(tmp_path: Path, capsys: Output) -> None:
+    """For a folder, the command that reads it is named."""
+    assert 1 == main(["describe", str(tmp_path)])
+    assert "cxrzoo card FOLDER" in capsys.readouterr().err
+
+
+def test_doctor(capsys: Output) -> None:
+    """`doctor` lists the transfer syntaxes, and says whether all can be read."""
+    assert 0 == main(["doctor"])
+    assert "JPEG 2000 Lossless" in capsys.readouterr().out
+
+
+def test_embed_a_window(resnet18_folder: Path, tmp_path: Path, capsys: Output) -> None:
+    """`embed` takes the window that is asked for, and its warnings say which image they mean, not where its code is."""
+    path = write_dicom(tmp_path / "a.dcm", ViewPosition="LL")
+    for out, window in (("first", "0"), ("again", "normal"), ("second", "1")):
+        command = ["embed", str(path), str(path), "--model", str(resnet18_folder), "--window", window]
+        assert 0 == main([*command, "--out", str(tmp_path / f"{out}.npy")])
+    first, again, second = (np.load(tmp_path / f"{out}.npy") for out in ("first", "again", "second"))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max() > 1e-3
+    lines = capsys.readouterr().err.splitlines()
+    assert 6 == len(lines)
+    assert lines[1].startswith("cxrzoo: warning: image 2 of 2: (0018,5101) View Position")
 
 
 def test_unknown_model(capsys: Output) -> None:
