@@ -5,8 +5,6 @@ import io
 import multiprocessing
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,11 @@ __all__ = ["SYNTAXES", "can_read", "decode", "require", "usable_decoders"]
 
 _Pixels = NDArray[np.integer[Any]]
 
-#: More do not help one picture.
-_MOST_THREADS = 8
-_THREADS = "OPJ_NUM_THREADS"
+# OpenJPEG asks the environment how many threads a picture gets; the result is the same. One picture at a time gets all
+# processors, unless the user has said otherwise; where processes share the work, it stays with one. Set once and never
+# again: other threads may be reading the environment.
+if multiprocessing.parent_process() is None:
+    os.environ.setdefault("OPJ_NUM_THREADS", "ALL_CPUS")
 
 
 def usable_decoders(syntax: Syntax) -> tuple[DecoderName, ...]:
@@ -138,22 +138,6 @@ def _decode_jpeg(data: bytes, stream: Codestream, reduction: int) -> _Pixels:
     return np.asarray(picture)
 
 
-@contextmanager
-def _all_processors() -> Iterator[None]:
-    """Let OpenJPEG use all processors in a process that the user started, and one where processes share the work.
-
-    It asks the environment at each picture, and heeds what the user has set there. The result is the same.
-    """
-    if _THREADS in os.environ or multiprocessing.parent_process() is not None:
-        yield
-        return
-    os.environ[_THREADS] = str(min(os.cpu_count() or 1, _MOST_THREADS))
-    try:
-        yield
-    finally:
-        os.environ.pop(_THREADS, None)
-
-
 def _decode_jpeg2000(data: bytes, stream: Codestream, reduction: int) -> _Pixels:
     if stream.components > 1 and stream.bits > 8:
         raise ImageError(
@@ -168,8 +152,7 @@ def _decode_jpeg2000(data: bytes, stream: Codestream, reduction: int) -> _Pixels
         # codec, halvings, layers (0: all), file descriptor (-1: none), length
         arguments = ("j2k", reduction, 0, -1, len(data))
         picture.tile = [tile._replace(extents=(0, 0, *picture.size), args=arguments) for tile in picture.tile]
-    with _all_processors():
-        pixels: _Pixels = np.asarray(picture)
+    pixels: _Pixels = np.asarray(picture)
     # Pillow spreads values to 8 or 16 bits and adds half of the range to signed ones (Jpeg2KDecode.c); both is undone.
     pixels = pixels >> (8 * pixels.itemsize - stream.bits)
     if stream.signed:

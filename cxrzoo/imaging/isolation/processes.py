@@ -106,6 +106,7 @@ class WorkerProcess:
             "clock": _PATIENCE * self._seconds,
             "parent": os.getpid(),
         }
+        chosen = os.environ.get("OPJ_NUM_THREADS")
         # What decoders print may hold anything of a file, so nobody gets to see it. -P keeps the working directory off
         # the path: a stray numpy.py there must not be imported.
         self._process = subprocess.Popen(
@@ -115,10 +116,10 @@ class WorkerProcess:
             stderr=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), self._exchange),
             env={
-                "OPJ_NUM_THREADS": str(self._threads),
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
                 **_ENVIRONMENT,
+                "OPJ_NUM_THREADS": str(self._threads) if chosen in (None, "ALL_CPUS") else chosen,
             },
         )
         theirs.close()
