@@ -7,6 +7,7 @@ from cxrzoo.errors import CxrZooError, ImageError, ImageWarning
 
 if TYPE_CHECKING:
     from cxrzoo.imaging import read_image
+    from cxrzoo.imaging.isolation import IsolatedReader
     from cxrzoo.loader import load
     from cxrzoo.manifest import Manifest
     from cxrzoo.publisher import convert
@@ -17,6 +18,7 @@ __all__ = [
     "CxrZooError",
     "ImageError",
     "ImageWarning",
+    "IsolatedReader",
     "Manifest",
     "convert",
     "describe",
@@ -27,6 +29,7 @@ __all__ = [
 
 # Looked up on first use, so that `import cxrzoo` and `cxrzoo list` don't wait for torch.
 _HOMES = {
+    "IsolatedReader": "imaging.isolation",
     "Manifest": "manifest",
     "convert": "publisher",
     "describe": "registry",

@@ -178,7 +178,7 @@ def test_no_names_of_models_or_families(path: Path) -> None:
 
 def test_public_names() -> None:
     """The public API is what __all__ says, every name of it can be had, and nothing else is offered."""
-    public = ["CxrZooError", "ImageError", "ImageWarning", "Manifest", "convert", "describe"]
+    public = ["CxrZooError", "ImageError", "ImageWarning", "IsolatedReader", "Manifest", "convert", "describe"]
     public += ["list_models", "load", "read_image"]
 
     assert public == cxrzoo.__all__
