@@ -7,10 +7,10 @@ import numpy as np
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hostile.elements import Dataset, Element, dicom, element
+from hostile.families import Crafted
 from hostile.radiographs import TWELVE, encodings, native
 from hostile.verdicts import Verdict, refused, shown
 
-Crafted = tuple[bytes, Verdict]
 READ, IGNORED = shown(), shown("ignored")
 HEADER, CONTRADICTION, UNSUPPORTED, TOO_LARGE, TRUNCATED = map(
     refused, ("header", "contradiction", "unsupported", "too-large", "truncated")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from pydicom.uid import RLELossless
 
-from hostile.attributes import Crafted
 from hostile.elements import dicom, element
+from hostile.families import Crafted
 from hostile.radiographs import compressed, encodings, frames
 from hostile.verdicts import ANY_IMAGE, Verdict, refused, shown
 

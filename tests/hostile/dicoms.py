@@ -1,15 +1,14 @@
 """Family "dicoms": DICOM files that lie, each in one way, and what must come of them."""
 
-import functools
 import gzip
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from phantoms import saved
 from pydicom import uid
 from pydicom.datadict import tag_for_keyword
 
-from hostile.attributes import Crafted, attribute_faults, table_faults, text_faults
+from hostile.attributes import attribute_faults, table_faults, text_faults
 from hostile.codestreams import codestream_faults
 from hostile.elements import (
     ITEM,
@@ -26,6 +25,7 @@ from hostile.elements import (
     write,
     zeros,
 )
+from hostile.families import Crafted, Family
 from hostile.fragments import fragment_faults
 from hostile.radiographs import TWELVE, encodings, make_seed, native, radiograph_elements
 from hostile.verdicts import ANY_IMAGE, Verdict, refused, shown
@@ -51,32 +51,6 @@ _NO_IMAGES = {
     "waveform": (uid.TwelveLeadECGWaveformStorage, {}),
     "structures": (uid.RTStructureSetStorage, {}),
 }
-
-
-def _groups() -> dict[str, Callable[[], Iterable[tuple[str, Crafted]]]]:
-    return {
-        "encodings": lambda: ((name, (encoding.data, _CLEAN)) for name, encoding in encodings().items()),
-        "attributes": attribute_faults, "texts": text_faults, "tables": table_faults, "fragments": fragment_faults,
-        "codestreams": codestream_faults, "nesting": _nesting, "lengths": _lengths, "polyglots": _polyglots,
-        "no images": _no_images, "deflated": _deflated, "structure": _structure, "cuts": _cuts,
-    }  # fmt: skip
-
-
-@functools.lru_cache(maxsize=1)
-def _group(name: str) -> dict[str, Crafted]:
-    return dict(_groups()[name]())
-
-
-@functools.cache
-def list_ids() -> list[str]:
-    """Return the id of every crafted file, each once."""
-    return [f"{group}/{title}" for group, faults in _groups().items() for title, _ in faults()]
-
-
-def make(case: str, seed: int) -> Crafted:
-    """Return a crafted file and the verdict on it; `seed` changes nothing."""
-    group, title = case.split("/", 1)
-    return _group(group)[title]
 
 
 def _nest(tag: int, depth: int, *, ended: bool, vr: str = "SQ") -> bytes:
@@ -227,3 +201,14 @@ def _cuts() -> Iterator[tuple[str, Crafted]]:
         for percent in (2, 5, 40, 80):
             yield f"{name}, {percent} % of the header", (data[: first * percent // 100], _REFUSED)
         yield f"{name}, one byte less", (data[:-1], ANY_IMAGE)
+
+
+FAMILY = Family(
+    {
+        "encodings": lambda: ((name, (encoding.data, _CLEAN)) for name, encoding in encodings().items()),
+        "attributes": attribute_faults, "texts": text_faults, "tables": table_faults, "fragments": fragment_faults,
+        "codestreams": codestream_faults, "nesting": _nesting, "lengths": _lengths, "polyglots": _polyglots,
+        "no images": _no_images, "deflated": _deflated, "structure": _structure, "cuts": _cuts,
+    }
+)  # fmt: skip
+list_ids, make = FAMILY.list_ids, FAMILY.make

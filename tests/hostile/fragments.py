@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from hostile.attributes import Crafted
 from hostile.elements import (
     ITEM,
     SEQUENCE_END,
@@ -16,6 +15,7 @@ from hostile.elements import (
     encapsulated,
     header,
 )
+from hostile.families import Crafted
 from hostile.radiographs import TWELVE, compressed, encodings, frames, native, radiograph_elements
 from hostile.verdicts import ANY_IMAGE, Verdict, refused, shown
 

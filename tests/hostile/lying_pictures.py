@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from phantoms import bare_png, saved
 from PIL import Image
 
-from hostile.attributes import Crafted
 from hostile.elements import zeros
+from hostile.families import Crafted
 from hostile.picture_files import END, HEIGHT, SIGNATURE, WIDTH, chunk, pixels, png, raw_rows, tiff
 from hostile.radiographs import EIGHT
 from hostile.verdicts import ANY_IMAGE, Verdict, refused, shown

@@ -1,14 +1,13 @@
 """Family "pictures": PNG, JPEG and TIFF files of every mode, and those that lie or are bombs."""
 
-import functools
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from phantoms import dicom_file, make_dataset, saved
 from PIL import Image, ImageCms, PngImagePlugin
 
-from hostile.attributes import Crafted
+from hostile.families import Crafted, Family
 from hostile.lying_pictures import bombs, chunk_faults, jpeg_faults, tiff_faults
 from hostile.picture_files import END, HEIGHT, SIGNATURE, chunk, interlaced, pixels, png, tiff
 from hostile.radiographs import EIGHT, SIXTEEN
@@ -18,30 +17,6 @@ _CLEAN = shown()
 _SEEN, _REFUSED = (Verdict(outcome, limit=ANY_IMAGE.limit) for outcome in ("read", "refused"))
 _UNKNOWN, _SEVERAL = map(refused, ("unknown-kind", "several-images"))
 _ORIENTATION = 0x0112
-
-
-def _groups() -> dict[str, Callable[[], Iterable[tuple[str, Crafted]]]]:
-    return {
-        "modes": _modes, "deep": _deep, "extras": _extras, "orientations": _orientations, "several": _several,
-        "bombs": bombs, "chunks": chunk_faults, "jpegs": jpeg_faults, "tiffs": tiff_faults, "others": _others,
-    }  # fmt: skip
-
-
-@functools.lru_cache(maxsize=1)
-def _group(name: str) -> dict[str, Crafted]:
-    return dict(_groups()[name]())
-
-
-@functools.cache
-def list_ids() -> list[str]:
-    """Return the id of every crafted file, each once."""
-    return [f"{group}/{title}" for group, faults in _groups().items() for title, _ in faults()]
-
-
-def make(case: str, seed: int) -> Crafted:
-    """Return a crafted file and the verdict on it; `seed` changes nothing."""
-    group, title = case.split("/", 1)
-    return _group(group)[title]
 
 
 def _modes() -> Iterator[tuple[str, Crafted]]:
@@ -155,3 +130,12 @@ def _others() -> Iterator[tuple[str, Crafted]]:
     yield "a PNG behind a byte", (b"\0" + good, _UNKNOWN)
     mark = dicom_file(make_dataset(EIGHT, stored=8))
     yield "a DICOM file in a text chunk", (png(chunk(b"teXt", mark), pixels(), END), _CLEAN)
+
+
+FAMILY = Family(
+    {
+        "modes": _modes, "deep": _deep, "extras": _extras, "orientations": _orientations, "several": _several,
+        "bombs": bombs, "chunks": chunk_faults, "jpegs": jpeg_faults, "tiffs": tiff_faults, "others": _others,
+    }
+)  # fmt: skip
+list_ids, make = FAMILY.list_ids, FAMILY.make
