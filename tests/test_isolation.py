@@ -452,6 +452,13 @@ def test_embedding_names_the_bad_image(count: int) -> None:
     assert ("unknown-kind", "open") == (code, stage)
 
 
+def test_numbers_of_numpy() -> None:
+    """A frame may be a number of NumPy, here as in this process."""
+    with IsolatedReader() as reader:
+        results = list(reader.map([PNG], frame=np.int64(0)))
+    np.testing.assert_array_equal(read(PNG, frame=np.int64(0)).pixels, results[0].pixels)
+
+
 def test_embedding_warns_once() -> None:
     """What needs a look in an image that another process has read is a warning in this one, once, by its position."""
     model: Any = Mean()

@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import operator
 import os
 import signal
 import socket
@@ -52,7 +53,7 @@ class WorkerProcess:
 
     def ask(self, request: dict[str, Any], data: bytes) -> Reading | ImageError:
         """Return the answer; a process that dies or hangs is an answer, too."""
-        line = json.dumps(request).encode() + b"\n"
+        line = json.dumps(request, default=operator.index).encode() + b"\n"  # a number of NumPy is one, too
         # Twice, since a process may still die of an earlier file; that is no fault of this one.
         if not any(self._begin(line, data) for _ in range(2)):
             return ImageError(
