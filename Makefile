@@ -3,8 +3,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
+DATA   ?= ../shared/data
 
-.PHONY: help demo test check docs reading wheel-test bench fuzz clean
+.PHONY: help demo test check docs reading report wheel-test bench fuzz clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,11 @@ docs: $(READY)  ## make the tables in the documents anew from hub/ and conversio
 reading: $(READY)  ## make the pictures and tables of docs/reading.md anew
 	$(BIN)/python docs/make_reading.py
 
+# Some twenty minutes at first; what is embedded is kept in report/.
+report: $(READY)  ## compare models on the radiographs in $(DATA): reports in report/, figures in README.md
+	$(BIN)/python docs/make_report.py $(DATA)
+	$(MAKE) docs
+
 wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
 	sh tests/wheel-test.sh $(PYTHON)
 
@@ -47,10 +53,11 @@ bench: $(READY)  ## the figures the README quotes
 	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/isolate.py
 	$(BIN)/python benchmarks/faithful.py
+	$(BIN)/python benchmarks/probe.py
 
 # One case again, by what is kept of it in fuzz/: make fuzz FUZZ='--replay lies random/zip/ 722'
 fuzz: $(READY)  ## 130,000 hostile checkpoints and images, some ten minutes: tables of what must hold and what was measured
 	@PYTHONPATH=tests $(BIN)/python -m hostile.campaign $(FUZZ)
 
 clean:  ## remove what make made
-	rm -rf $(VENV) build dist demo *.egg-info
+	rm -rf $(VENV) build dist demo report *.egg-info

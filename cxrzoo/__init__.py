@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from cxrzoo.errors import CxrZooError, ImageError, ImageWarning
 
 if TYPE_CHECKING:
+    from cxrzoo.evaluation.comparing import compare, label_efficiency
+    from cxrzoo.evaluation.probes import LinearProbe
     from cxrzoo.imaging import read_image
     from cxrzoo.imaging.isolation import IsolatedReader
     from cxrzoo.loader import load
@@ -19,9 +21,12 @@ __all__ = [
     "ImageError",
     "ImageWarning",
     "IsolatedReader",
+    "LinearProbe",
     "Manifest",
+    "compare",
     "convert",
     "describe",
+    "label_efficiency",
     "list_models",
     "load",
     "read_image",
@@ -30,9 +35,12 @@ __all__ = [
 # Looked up on first use, so that `import cxrzoo` and `cxrzoo list` don't wait for torch.
 _HOMES = {
     "IsolatedReader": "imaging.isolation",
+    "LinearProbe": "evaluation.probes",
     "Manifest": "manifest",
+    "compare": "evaluation.comparing",
     "convert": "publisher",
     "describe": "registry",
+    "label_efficiency": "evaluation.comparing",
     "list_models": "registry",
     "load": "loader",
     "read_image": "imaging",
@@ -42,7 +50,14 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'cxrzoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"cxrzoo.{_HOMES[name]}"), name)
+    try:
+        home = importlib.import_module(f"cxrzoo.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if not _HOMES[name].startswith("evaluation") or (error.name or "cxrzoo").startswith("cxrzoo"):
+            raise
+        advice = f"cxrzoo.{name} takes the package {error.name}. Run `pip install 'cxrzoo[eval]'`."
+        raise ModuleNotFoundError(advice, name=error.name) from error
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

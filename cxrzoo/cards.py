@@ -6,9 +6,11 @@ from string import Template
 
 from cxrzoo._paths import MANIFESTS
 from cxrzoo.evidence import FolderRecord
+from cxrzoo.figures import make_model_index, make_table, render_measured, render_results
 from cxrzoo.folders import Folder, read_folder
-from cxrzoo.manifest import Licence, Manifest, Preprocessing, Result
+from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.registry import describe, list_models
+from cxrzoo.results import Measurement
 
 CARD = "README.md"
 
@@ -29,11 +31,14 @@ def render_card(path: Path) -> str:
     record = folder.record
     manifest = describe(record.model) if record.model in list_models() else None
     where = record.model if manifest else "./this-folder"
+    # a manifest's figures are of one file of weights, and this folder may hold another of that name
+    measured = [row for row in manifest.measured if row.weights_sha256 == record.weights.sha256] if manifest else []
     return (
         Template((MANIFESTS / "card.md").read_text(encoding="utf-8"))
         .substitute(
             licence_front_matter=_front_matter(record.licence),
             tags="\n".join(f"- {tag}" for tag in _tags(record)),
+            model_index=make_model_index(record.model, measured),
             model=record.model,
             summary=record.summary,
             dimension=folder.num_features,
@@ -45,7 +50,7 @@ def render_card(path: Path) -> str:
             provenance=_render_provenance(folder),
             proof=_render_proof(folder),
             licences=_render_licences(record.licence),
-            results="\n" + render_results(manifest) if manifest and manifest.results else "",
+            results=_render_figures(manifest, measured) if manifest else "",
         )
         .rstrip()
         + "\n"
@@ -62,6 +67,18 @@ def _front_matter(licence: Licence) -> str:
     if licence.weights is None:
         return "license: other\nlicense_name: not-stated-by-the-authors"
     return f"license: {licence.weights.lower()}"
+
+
+def _render_figures(manifest: Manifest, measured: Sequence[Measurement]) -> str:
+    parts = [render_results(manifest)] if manifest.results else []
+    if measured:
+        parts.append(render_measured(manifest.name, measured))
+    elif manifest.measured:
+        parts.append(
+            f"### {manifest.name}: measured by this project\n\nOther weights of this name were measured, of sha256 "
+            f"`{manifest.measured[0].weights_sha256}`: their figures are left out here.\n"
+        )
+    return "\n" + "\n".join(parts) if parts else ""
 
 
 def _render_variants(variants: dict[str, Preprocessing], default: str) -> str:
@@ -155,42 +172,3 @@ def _render_licences(licence: Licence) -> str:
     if not licence.rehost:
         lines.append("- These weights are converted locally and not hosted again by this project.")
     return "\n".join(lines + ([f"- {licence.note}"] if licence.note else []))
-
-
-def render_results(manifest: Manifest) -> str:
-    """Return a section with the figures that the authors of a model published."""
-    header = ["data", "finding", "mode", "label fraction", "metric", manifest.name, "baseline", "difference"]
-    # a row may stand in two tables of a paper; once is enough here
-    rows = list(dict.fromkeys(tuple(row) for result in manifest.results for row in _result_rows(result)))
-    return (
-        f"### {manifest.name}: what its authors published\n\nValue (95 % interval), not measured by this project. "
-        f"Paper: {manifest.paper}\n\n{make_table(header, rows)}\n"
-    )
-
-
-def _result_rows(result: Result) -> list[list[str]]:
-    def cell(values: tuple[tuple[float, ...], ...], index: int, name: str = "") -> str:
-        if not values:
-            return "–"
-        middle, *interval = (f"{value:.3f}" for value in values[index])
-        return f"{name} {middle}".strip() + (f" ({interval[0]}, {interval[1]})" if interval else "")
-
-    return [
-        [
-            result.dataset,
-            result.finding,
-            result.mode,
-            f"{fraction * 100:g} %",
-            result.metric,
-            cell(result.value, i),
-            cell(result.baseline, i, result.baseline_name),
-            cell(result.difference, i),
-        ]
-        for i, fraction in enumerate(result.label_fractions)
-    ]
-
-
-def make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

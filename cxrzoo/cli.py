@@ -1,6 +1,7 @@
 """The command line: one function a command, errors as text on stderr, a traceback only with --debug."""
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import os
@@ -8,15 +9,19 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cxrzoo import __version__
 from cxrzoo.errors import CxrZooError, ImageWarning
+from cxrzoo.evaluation.command import add_options as add_compare_options
+from cxrzoo.evaluation.command import run_compare
 from cxrzoo.manifest import NAME, Manifest, Preprocessing
 
 if TYPE_CHECKING:
     from cxrzoo.catalogue import Row
 
+#: Options of `embed` that belong to one of its two forms.
+_FILES_ONLY, _TABLE_ONLY = ("frame", "window", "overwrite"), ("root", "column", "retry")
 #: A name that ends so was meant as a file.
 _IMAGES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -26,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     130 where the user stopped it with Ctrl-C, as in a shell.
     """
-    parsed = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = _parser().parse_args(words, argparse.Namespace(words=words))
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(message)s")
     try:
         with warnings.catch_warnings():
@@ -136,6 +142,13 @@ def run_describe(arguments: argparse.Namespace) -> None:
             for fraction, value in zip(result.label_fractions, result.value, strict=True)
         )
         print(f"{'published':18} {result.dataset}, {result.finding}, {result.mode}, {result.metric} at {values}")
+    for row in manifest.measured:
+        values = ", ".join(
+            f"{fraction}: {value:.3f} ({lower:.3f} to {upper:.3f})"
+            for fraction, (value, lower, upper) in zip(row.label_fractions, row.value, strict=True)
+        )
+        print(f"{'measured':18} {row.dataset}, {row.task}, {row.mode}, {row.metric} at {values}")
+        print(f"{'':18} protocol {row.protocol}, {row.test_images:,} test images, {row.date}: {row.command}")
 
 
 def _is_file(path: str) -> bool:
@@ -287,6 +300,13 @@ def _numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def _path_column(text: str) -> str:
+    role, _, name = text.partition("=")
+    if role != "path" or not name:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected path=NAME, such as path=Image_Index")
+    return name
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number, 0 or more")
@@ -306,18 +326,39 @@ def run_verify(arguments: argparse.Namespace) -> None:
 
 
 def run_embed(arguments: argparse.Namespace) -> None:
-    """Embed images: print the vectors, or write them as .npy with a .json that says what made them."""
+    """Embed images: print the vectors, write them as .npy with a .json that says what made them, or fill a store."""
+    misplaced = _FILES_ONLY if arguments.data is not None else _TABLE_ONLY
+    for option in misplaced:
+        if getattr(arguments, option) not in (None, False, []):
+            form = "FILE..." if misplaced is _FILES_ONLY else "--data"
+            raise CxrZooError(
+                f"--{option} belongs to {form} only. Leave it out; `cxrzoo embed --help` shows both forms."
+            )
+    if arguments.data is not None:
+        _embed_table(arguments)
+    else:
+        _embed_files(arguments)
+
+
+def _embed_files(arguments: argparse.Namespace) -> None:
     from cxrzoo.embedding import embed_images, write_embeddings
     from cxrzoo.loader import load
 
     if arguments.out is not None and arguments.out.suffix != ".npy":
         raise CxrZooError(f"--out is {arguments.out.name!r}, expected a file name that ends in .npy.")
+    if arguments.out is not None and arguments.out.exists() and not arguments.overwrite:
+        raise CxrZooError(f"{arguments.out} exists already. Give another name, or --overwrite to replace it.")
     for position, image in enumerate(arguments.images, 1):
         if not _is_file(image):  # said before a model is fetched; by position, as names may be patients'
             raise CxrZooError(f"image {position} of {len(arguments.images)} is no file. Check the path.")
     model = load(arguments.model, variant=arguments.variant, decoding=arguments.decoding)
     embeddings = embed_images(
-        model, arguments.images, workers=arguments.workers, frame=arguments.frame, window=arguments.window
+        model,
+        arguments.images,
+        workers=arguments.workers,
+        device=arguments.device,
+        frame=arguments.frame,
+        window=arguments.window,
     )
     if arguments.out is not None:
         write_embeddings(arguments.out, embeddings, model)
@@ -327,6 +368,65 @@ def run_embed(arguments: argparse.Namespace) -> None:
         print(f"# {name}: {value}")
     for embedding in embeddings:
         print(" ".join(f"{value:.6g}" for value in embedding))
+
+
+def _embed_table(arguments: argparse.Namespace) -> None:
+    if arguments.out is None or arguments.out.suffix == ".npy":
+        raise CxrZooError("--data needs --out DIR, the folder of an embedding store: a new one, or one to go on with.")
+    try:
+        from tqdm import tqdm
+
+        from cxrzoo.evaluation.tables import read_table
+    except ImportError as error:
+        raise CxrZooError(f"Tables take the package {error.name}. Run: pip install 'cxrzoo[eval]'") from error
+    from cxrzoo.embedding import embed_table
+    from cxrzoo.loader import load
+
+    # patients and splits are no matter here: each row is an image
+    columns = dict.fromkeys(("patient", "study", "view", "split"), "")
+    if arguments.column:
+        columns["path"] = arguments.column
+    table = read_table(arguments.data, [], image_level=True, root=arguments.root, columns=columns)
+    model = load(arguments.model, variant=arguments.variant, decoding=arguments.decoding)
+    with contextlib.ExitStack() as stack:
+        bar: tqdm[NoReturn] | None = None
+
+        def report(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:  # made late, since what is kept takes no time
+                bar = stack.enter_context(tqdm(total=total, initial=done, unit=" images", disable=None))
+            bar.update(done - bar.n)
+
+        stored = embed_table(
+            model,
+            table.root,
+            table.paths,
+            arguments.out,
+            workers=arguments.workers,
+            progress=report,
+            device=arguments.device,
+            retry=arguments.retry,
+        )
+    embeddings, failures = stored.read(table.paths)
+    for code in sorted(set(failures.values())):
+        rows = [position + 1 for position, other in failures.items() if other == code]
+        _warn_of_rows(f"not readable ({code})", rows)
+    for notice, positions in stored.store.read_notices(table.paths).items():
+        _warn_of_rows(f"worth a look ({notice})", [position + 1 for position in positions])
+    if len(failures) == len(table):
+        raise CxrZooError(
+            "None of the images could be read. Do their paths start from the table's own folder? Else say from which: "
+            "--root DIR."
+        )
+    print(
+        f"{arguments.out}: {len(table) - len(failures)} × {embeddings.shape[1]}, {stored.kept} of {len(table)} images "
+        "were there already" + (f"; {len(failures)} could not be read, --retry tries again" if failures else "")
+    )
+
+
+def _warn_of_rows(text: str, rows: Sequence[int]) -> None:
+    shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+    print(f"cxrzoo: warning: {len(rows)} images {text}: row {shown}", file=sys.stderr)
 
 
 def run_card(arguments: argparse.Namespace) -> None:
@@ -416,7 +516,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--recipe", metavar="FILE.toml", help="the recipe, where it was one of your own")
     command = add("embed", run_embed)
-    command.add_argument("images", nargs="+", metavar="FILE", help="DICOM, PNG, JPEG or TIFF")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("images", nargs="*", default=[], metavar="FILE", help="DICOM, PNG, JPEG or TIFF")
+    what.add_argument("--data", type=Path, metavar="TABLE", help="or a CSV or Parquet table, a row an image")
     command.add_argument("--model", required=True, help="a name, a folder or hf-hub:org/name")
     command.add_argument("--variant", help="preprocessing, by its name in the manifest")
     _add_choice_of_image(command)
@@ -430,7 +532,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that read the images (1), which a damaged file may crash without harm; 0: read in this one",
     )
-    command.add_argument("--out", type=Path, metavar="FILE.npy")
+    command.add_argument("--device", default="cpu", help="where the network runs: cpu, cuda")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.npy|DIR",
+        help="of images, a file; of a table, a folder that can be gone on with",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace FILE.npy where it exists")
+    table = command.add_argument_group("with --data")
+    table.add_argument("--root", type=Path, metavar="DIR", help="where paths start; the table's own folder if left out")
+    table.add_argument(
+        "--column", type=_path_column, metavar="path=NAME", help="which column has the paths, where that is not clear"
+    )
+    table.add_argument("--retry", action="store_true", help="read images again that could not be read")
+    add_compare_options(add("compare", run_compare))
     add("doctor", run_doctor)
     command = add("card", run_card)
     command.add_argument("folder", type=Path)

@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from cxrzoo.cards import make_table, render_results
 from cxrzoo.catalogue import UNKNOWN, Readiness, Row, group_rows
 from cxrzoo.errors import CxrZooError, RecordError
+from cxrzoo.figures import make_table, render_measured, render_overview, render_results
 from cxrzoo.recipe import Recipe, list_recipes, load_recipe
 from cxrzoo.registry import describe, list_models
 
@@ -79,13 +79,30 @@ def render_all_results() -> str:
     return "\n".join(render_results(describe(n)) for n in list_models() if describe(n).results)
 
 
+def render_all_measured() -> str:
+    """Return what this project measured, a table for each comparison."""
+    return render_overview(map(describe, list_models()))
+
+
+def render_all_measurements() -> str:
+    """Return what this project measured of each model, with all that it takes to repeat it."""
+    models = filter(lambda manifest: manifest.measured, map(describe, list_models()))
+    return "\n".join(render_measured(model.name, model.measured) for model in models)
+
+
 def refresh(text: str, where: str = "text") -> str:
     """Return `text` with the parts between its markers made anew.
 
     Raises:
         RecordError: A marker is missing its end.
     """
-    parts = {"models": render_models, "recipes": render_recipes, "results": render_all_results}
+    parts = {
+        "models": render_models,
+        "recipes": render_recipes,
+        "results": render_all_results,
+        "measured": render_all_measured,
+        "measurements": render_all_measurements,
+    }
     for part, render in parts.items():
         start, end = _START.format(part), _END.format(part)
         if start not in text:

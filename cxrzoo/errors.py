@@ -17,6 +17,8 @@
     │   ├── OfflineError            the network would be needed, and is switched off
     │   └── DownloadError           the network gave no usable answer
     ├── DiskError               a file could not be written             (also an OSError)
+    ├── TableError              a table of labels, or a split of it, can't be used  (also a ValueError)
+    ├── EvaluationError         what was asked can't be estimated from these images  (also a ValueError)
     └── ImageError              an image can't be read or used          (also a ValueError)
 
 A message says what was found, what was expected, and what to do next. Messages about images never
@@ -96,6 +98,14 @@ class DownloadError(SourceError):
 
 class DiskError(CxrZooError, OSError):
     """A file or folder could not be written."""
+
+
+class TableError(CxrZooError, ValueError):
+    """A table of labels, or a split of it, can't be read or contradicts itself."""
+
+
+class EvaluationError(CxrZooError, ValueError):
+    """What was asked can't be estimated from these images, such as an AUROC without positives."""
 
 
 #: Where reading an image stopped: getting its bytes, reading its structure, checking what that says, checking the

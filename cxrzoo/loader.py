@@ -38,11 +38,12 @@ _TRIES = 3
 class Provenance:
     """What identifies an embedding: the model, its weights, its preprocessing and the length of the vector.
 
-    `origin` says where the weights were found: folder, checkout, cache, hub or authors.
+    `origin` says where the weights were found: folder, checkout, cache, hub or authors; "untrained" is said by those
+    networks alone that comparisons take for a floor, and never by what `load` returns.
     """
 
     model: str
-    origin: Origin
+    origin: Literal[Origin, "untrained"]
     weights_sha256: str
     preprocessing: str
     preprocessing_sha256: str

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cxrzoo.errors import RecordError
-from cxrzoo.records import canonical_json, check_choices, digest, read_toml
+from cxrzoo.records import canonical_json, check_choices, check_sha256, digest, read_toml
+from cxrzoo.results import Measurement, Result
 
 #: A public name, which is also a file name and part of cache paths: nothing else may pass.
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
@@ -16,7 +17,6 @@ NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 _MAX_SIDE = 4096
 #: The grey levels of a detector of 16 bits.
 _MOST_BINS = 65_536
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Source:
         for address in filter(None, (self.url, self.page)):
             if not address.startswith("https://"):
                 raise RecordError(f"source: found {address!r}, expected an address that starts with https://.")
-        _check_sha256(self.sha256)
+        check_sha256(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -204,34 +204,7 @@ class HubFile:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             raise RecordError(f"hub: found the revision {self.revision!r}, expected a commit of 40 hex digits.")
-        _check_sha256(self.sha256)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One row of figures that the authors published: [value, lower, upper] at each label fraction.
-
-    `baseline` and `difference` are those of the same protocol from `baseline_name`, where published.
-    """
-
-    table: str
-    dataset: str
-    finding: str
-    mode: Literal["linear", "end-to-end"]
-    metric: str
-    label_fractions: tuple[float, ...]
-    value: tuple[tuple[float, ...], ...]
-    baseline_name: str = ""
-    baseline: tuple[tuple[float, ...], ...] = ()
-    difference: tuple[tuple[float, ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("value", "baseline", "difference"):
-            rows = getattr(self, name)
-            if rows and len(rows) != len(self.label_fractions):
-                raise RecordError(f"results: {name} has {len(rows)} entries for {len(self.label_fractions)} fractions.")
-            if any(len(row) not in (1, 3) for row in rows):
-                raise RecordError(f"results: every entry of {name} is [value] or [value, lower, upper].")
+        check_sha256(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -257,7 +230,8 @@ class Manifest:
     unknown: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     hub: HubFile | None = None
-    results: tuple[Result, ...] = field(default=())
+    results: tuple[Result, ...] = ()
+    measured: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -273,6 +247,29 @@ class Manifest:
                 f"unknown: found {', '.join(self.unknown) or 'nothing'}, expected a line on each fact that is left "
                 f"out, here {', '.join(sorted(empty)) or 'none'}, and on none that is given."
             )
+        self._check_measured()
+
+    def _check_measured(self) -> None:
+        """Refuse figures that are not of this model as it stands here: its weights, its preprocessing, each once."""
+        known = [self.hub.sha256] if self.hub else []
+        weights = {row.weights_sha256 for row in self.measured}.union(known)
+        if self.measured and len(weights) > 1:
+            raise RecordError(
+                f"measured: found figures of the weights {' and '.join(value[:16] for value in sorted(weights))}, "
+                "expected one. Remove the rows of the other weights, or measure again."
+            )
+        seen = set()
+        for row in self.measured:
+            what = f"measured: {row.dataset}, {row.task}, {row.mode}"
+            variant = self.preprocessing.get(row.preprocessing)
+            if variant is None or variant.digest != row.preprocessing_sha256:
+                raise RecordError(
+                    f"{what}: the preprocessing {row.preprocessing!r} with digest {row.preprocessing_sha256[:16]} is "
+                    f"none of {', '.join(self.preprocessing) or 'none'}. Remove the row, or measure again."
+                )
+            if row.key in seen:
+                raise RecordError(f"{what}: found twice with one protocol, expected once. Remove the older row.")
+            seen.add(row.key)
 
     @property
     def hosted(self) -> str:
@@ -296,8 +293,3 @@ def read_manifest(path: Path) -> Manifest:
         RecordError: The file is no TOML, or a field is unknown, missing or of the wrong type.
     """
     return read_toml(Manifest, path, f"hub/{path.name}")
-
-
-def _check_sha256(value: str | None) -> None:
-    if value is not None and not _SHA256.fullmatch(value):
-        raise RecordError(f"sha256: found {value!r}, expected 64 lower-case hexadecimal digits.")

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from cxrzoo.errors import RecordError
 
 T = TypeVar("T")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def decode(kind: type[T], value: object, where: str) -> T:
@@ -53,6 +55,16 @@ def check_choices(record: object) -> None:
     for name, hint in typing.get_type_hints(type(record)).items():
         if typing.get_origin(hint) is typing.Literal:
             _decode_value(hint, getattr(record, name), name)
+
+
+def check_sha256(value: str | None) -> None:
+    """Check that a digest is one, where there is one.
+
+    Raises:
+        RecordError: It is another text.
+    """
+    if value is not None and not _SHA256.fullmatch(value):
+        raise RecordError(f"sha256: found {value!r}, expected 64 lower-case hexadecimal digits.")
 
 
 def _decode_value(hint: Any, value: object, where: str) -> Any:

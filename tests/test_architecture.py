@@ -19,9 +19,9 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.p
 LAYERS = [
     ["errors", "_paths"],
     ["records"],
-    ["timm_arguments"],
+    ["timm_arguments", "results"],
     ["manifest", "recipe"],
-    ["registry", "catalogue"],
+    ["registry", "catalogue", "figures"],
     ["checkpoint"],
     ["sources"],
     ["imaging"],
@@ -42,6 +42,7 @@ LAYERS = [
     ["locations", "channels"],
     ["loader"],
     ["embedding"],
+    ["evaluation"],
     ["cards"],
     ["documents"],
     ["publisher"],
@@ -178,8 +179,8 @@ def test_no_names_of_models_or_families(path: Path) -> None:
 
 def test_public_names() -> None:
     """The public API is what __all__ says, every name of it can be had, and nothing else is offered."""
-    public = ["CxrZooError", "ImageError", "ImageWarning", "IsolatedReader", "Manifest", "convert", "describe"]
-    public += ["list_models", "load", "read_image"]
+    public = ["CxrZooError", "ImageError", "ImageWarning", "IsolatedReader", "LinearProbe", "Manifest", "compare"]
+    public += ["convert", "describe", "label_efficiency", "list_models", "load", "read_image"]
 
     assert public == cxrzoo.__all__
     assert all(hasattr(cxrzoo, name) for name in public)

@@ -262,6 +262,19 @@ def test_embed_out_must_be_npy(resnet18_folder: Path, capsys: Output) -> None:
     assert "expected a file name that ends in .npy" in capsys.readouterr().err
 
 
+def test_embed_does_not_overwrite(resnet18_folder: Path, tmp_path: Path, capsys: Output) -> None:
+    """A file that is there already is replaced when that is asked for, and is left alone otherwise."""
+    Image.linear_gradient("L").save(tmp_path / "a.png")
+    (tmp_path / "e.npy").write_bytes(b"precious")
+    command = ["embed", str(tmp_path / "a.png"), "--model", str(resnet18_folder), "--out", str(tmp_path / "e.npy")]
+
+    assert 1 == main(command)
+    assert b"precious" == (tmp_path / "e.npy").read_bytes()
+    assert "Give another name, or --overwrite to replace it." in capsys.readouterr().err
+    assert 0 == main([*command, "--overwrite"])
+    assert (1, 512) == np.load(tmp_path / "e.npy").shape
+
+
 def test_verify_damaged(resnet18_folder: Path, tmp_path: Path, capsys: Output) -> None:
     """`verify` ends with status 1 on a damaged folder."""
     import shutil

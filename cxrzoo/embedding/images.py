@@ -1,13 +1,14 @@
-"""Images -> embeddings with a frozen backbone; what is written carries what identifies it."""
+"""Images -> embeddings in memory, one batch after the other."""
 
 import hashlib
 import io
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo import framing
-from cxrzoo.errors import ImageError, ImageWarning
+from cxrzoo.errors import CxrZooError, ImageError, ImageWarning
 from cxrzoo.imaging.isolation import IsolatedReader
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.records import digest
@@ -33,6 +34,7 @@ def embed_images(
     images: "Sequence[Source]",
     *,
     workers: int = 0,
+    device: str = "cpu",
     frame: int | None = None,
     window: str | int | None = None,
 ) -> NDArray[np.float32]:
@@ -43,33 +45,77 @@ def embed_images(
         images: Whatever `model.transform` takes.
         workers: Processes that read ahead while the network runs, and that a hostile file may crash or hang without
             harm (`IsolatedReader`); with 0, images are read in this process.
+        device: Where the network runs, such as "cuda", with the precision that torch is set to there; afterwards it is
+            back where it was.
         frame, window: Which of several frames and windows, for all images; see `read_image`.
 
     Raises:
         ImageError: An image can't be read, named by its position; or an embedding is not finite.
+        CxrZooError: There is no such device.
+    """
+    parts, before = [], 0
+    batched = embed_batches(model, images, workers=workers, device=device, frame=frame, window=window)
+    with on_device(model, device), closing(batched) as batches:
+        for readings, part in batches:
+            for position, reading in enumerate(readings, before + 1):
+                if isinstance(reading, ImageError):
+                    raise ImageError(f"image {position} of {len(images)}: {reading}", reading.code, reading.stage)
+                for notice in reading.report.notices:
+                    text = f"image {position} of {len(images)}: {notice.text}"
+                    warnings.warn(ImageWarning(text, notice.code), stacklevel=2)
+            parts.append(part)
+            before += len(part)
+    embeddings = np.concatenate(parts) if parts else np.empty((0, model.provenance.dimension), np.float32)
+    if not np.isfinite(embeddings).all():
+        raise ImageError("some embeddings are not finite. Are the weights in half precision on a processor without it?")
+    return embeddings
+
+
+def embed_batches(
+    model: "Backbone", images: "Sequence[Source]", *, workers: int, device: str = "cpu", **choice: Any
+) -> "Generator[tuple[list[Reading | ImageError], NDArray[np.float32]]]":
+    """Yield, batch by batch, what became of each image, and one row an image: NaN where it can't be read.
+
+    Args:
+        device: Where the model is.
+        choice: `frame` and `window`, as in `embed_images`.
     """
     import torch
 
     from cxrzoo.preprocessing import to_tensor
 
     record = model.transform.record
-    parts, batch = [], []
-    choice = {"frame": frame, "window": window}
-    with torch.inference_mode(), _framed(images, record, workers, choice) as readings:
-        for position, reading in enumerate(readings, 1):
-            if isinstance(reading, ImageError):
-                raise ImageError(f"image {position} of {len(images)}: {reading}", reading.code, reading.stage)
-            for notice in reading.report.notices:
-                text = f"image {position} of {len(images)}: {notice.text}"
-                warnings.warn(ImageWarning(text, notice.code), stacklevel=2)
-            batch.append(to_tensor(reading.pixels, record))
-            if len(batch) == _BATCH or position == len(images):
-                parts.append(model(torch.stack(batch)).numpy())
-                batch.clear()
-    embeddings = np.concatenate(parts) if parts else np.empty((0, model.provenance.dimension), np.float32)
-    if not np.isfinite(embeddings).all():
-        raise ImageError("some embeddings are not finite. Are the weights in half precision on a processor without it?")
-    return embeddings
+    with _framed(images, record, workers, choice) as outcomes:
+        while readings := list(islice(outcomes, _BATCH)):
+            rows = np.full((len(readings), model.provenance.dimension), np.nan, np.float32)
+            tensors = [to_tensor(reading.pixels, record) for reading in readings if not isinstance(reading, ImageError)]
+            if tensors:
+                # not around the `yield`: the mode would leak into the caller
+                with torch.inference_mode():
+                    embeddings = model(torch.stack(tensors).to(device)).cpu().numpy()
+                rows[[not isinstance(reading, ImageError) for reading in readings]] = embeddings
+            yield readings, rows
+
+
+@contextmanager
+def on_device(model: "Backbone", device: str) -> Iterator[None]:
+    """Move a network for the length of the block.
+
+    Raises:
+        CxrZooError: There is no such device.
+    """
+    if device == "cpu":
+        yield
+        return
+    home = next(model.parameters()).device
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise CxrZooError(f"The network can't be moved to {device!r}: {error} Use `--device cpu`.") from error
+    try:
+        yield
+    finally:
+        model.to(home)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Which backbone is best for a table of labels, and by how much: draws, probes, paired intervals, a report."""

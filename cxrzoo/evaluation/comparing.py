@@ -1,0 +1,219 @@
+"""A table of labels and some models -> one comparison and its report: embed, draw, probe, measure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cxrzoo.errors import EvaluationError
+from cxrzoo.evaluation.comparison import Comparison, Contender, Mode, write_comparison
+from cxrzoo.evaluation.contenders import Entry, list_entries
+from cxrzoo.evaluation.draws import draw_subsets
+from cxrzoo.evaluation.gathering import gather
+from cxrzoo.evaluation.misses import picture_misses
+from cxrzoo.evaluation.protocols import load_protocol
+from cxrzoo.evaluation.report import render_report
+from cxrzoo.evaluation.splits import make_split, replay_split, write_split
+from cxrzoo.evaluation.tables import read_table, table_of_arrays
+from cxrzoo.evaluation.trials import Trial, check_test, conclude, probe
+from cxrzoo.evaluation.tuning import tune_draws
+from cxrzoo.sources import write_atomically
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas
+
+REPORT, RESULTS, SPLIT = "report.html", "results.json", "split.csv"
+
+
+def compare(
+    models: Sequence[str],
+    data: "str | os.PathLike[str] | pandas.DataFrame",
+    findings: Sequence[str],
+    *,
+    out: "str | os.PathLike[str]",
+    against: str | None = None,
+    baseline: str | None = None,
+    protocol: str = "default",
+    modes: Sequence[Mode] = ("linear",),
+    floor: str | None = None,
+    seed: int = 0,
+    uncertain: str = "ignore",
+    image_level: bool = False,
+    patient_ids: str = "global",
+    columns: Mapping[str, str] | None = None,
+    root: "str | os.PathLike[str] | None" = None,
+    split: "str | os.PathLike[str] | None" = None,
+    workers: int = 1,
+    device: str = "cpu",
+    pictures: bool = True,
+    progress: bool = False,
+    title: str = "",
+    command: str = "",
+) -> Comparison:
+    """Compare models on a table of labels, and write `report.html` and `results.json` into the folder `out`.
+
+    What takes long is kept in `out` as it comes: the same call goes on where one was interrupted.
+
+    Args:
+        models: Names, NAME:VARIANT, model folders, hf-hub:org/name, untrained:ARCHITECTURE, or embedding stores.
+        data: A CSV or Parquet file, or a data frame: a path a row, one or several columns of labels, and optionally
+            patient, study, view and split.
+        findings: The columns of labels: 1, 0, -1 for uncertain, empty for missing.
+        out: Folder for report, figures, split, embeddings and fine-tuned logits.
+        against: Column that must be 1 for a 0 of a finding to count.
+        baseline: The model that the others are compared with; the first if left out.
+        protocol: "default", the name of another one, or the path of a TOML file of your own.
+        modes: Any of "linear", "knn", "end-to-end", "linear-bn-adapt".
+        floor: An untrained network, "untrained:ARCHITECTURE", as the floor; the protocol's if left out, "" for none.
+        uncertain: What -1 means: "ignore", "positive" or "negative".
+        image_level: Let images of one patient fall into several parts of the split.
+        patient_ids: "per-split" where patients are numbered anew in each part of a given split.
+        columns: Names of the columns of path, patient, study, view, split, where they are unusual.
+        root: Folder that paths in the table start from; the table's own if left out.
+        split: A split.csv that an earlier run wrote, to be used again.
+
+    Raises:
+        TableError: The table can't be used; the text names row and column.
+        EvaluationError: There are too few cases for an interval, or the models can't be compared like this.
+        UnknownModelError: No manifest has this name.
+    """
+    folder, plan = Path(out), load_protocol(protocol)
+    floor = plan.floor if floor is None else floor
+    entries = list_entries([*models, *([floor] if floor and floor not in models else [])])
+    baseline = _baseline(entries, baseline)
+    _check_modes(entries, modes)
+    table = read_table(
+        data,
+        findings,
+        against=against,
+        uncertain=uncertain,
+        image_level=image_level,
+        patient_ids=patient_ids,
+        root=root,
+        columns=columns,
+    )
+    drawn = make_split(table, plan, seed) if split is None else replay_split(Path(split), table)
+    check_test(Trial(table, drawn, [], plan, seed).targets)  # before hours of embedding, not after
+    write_split(folder / SPLIT, table, drawn)
+
+    gathered = gather(entries, table, folder / "embeddings", workers=workers, device=device, shown=progress)
+    failures: dict[int, str] = {}
+    for found in gathered:
+        failures |= found.failures
+    good = np.setdiff1d(np.arange(len(table.rows)), sorted(failures))
+    kept, left = table.keep(good), drawn.keep(good)
+    trial = Trial(kept, left, draw_subsets(kept, left, plan, seed), plan, seed)
+    check_test(trial.targets)
+    probed = probe(trial, {found.contender.name: found.embeddings[good] for found in gathered}, modes, progress)
+    for entry in entries:
+        for mode in modes:
+            if mode in ("end-to-end", "linear-bn-adapt"):
+                probed[entry.name, mode] = tune_draws(
+                    entry,
+                    kept,
+                    left,
+                    trial.draws,
+                    plan,
+                    mode,
+                    folder / "fine-tuned",
+                    seed=seed,
+                    workers=workers,
+                    device=device,
+                    shown=progress,
+                )
+    comparison = conclude(
+        trial,
+        probed,
+        [found.contender for found in gathered],
+        baseline,
+        title=title or f"{', '.join(table.findings)}: {len(models)} models compared",
+        command=command,
+        unreadable={str(int(table.rows[position])): code for position, code in sorted(failures.items())},
+    )
+    files = dict(zip(kept.rows.tolist(), kept.files, strict=True))
+    shown = picture_misses(comparison.misses, files, workers=workers) if pictures else {}
+    write_comparison(folder / RESULTS, comparison)
+    write_atomically(folder / REPORT, render_report(comparison, shown).encode())
+    return comparison
+
+
+def label_efficiency(
+    embeddings: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    *,
+    findings: Sequence[str] | None = None,
+    patients: Sequence[object] | None = None,
+    studies: Sequence[object] | None = None,
+    splits: Sequence[str] | None = None,
+    image_level: bool = False,
+    baseline: str | None = None,
+    protocol: str = "default",
+    modes: Sequence[Mode] = ("linear",),
+    seed: int = 0,
+    progress: bool = False,
+) -> Comparison:
+    """Return label-efficiency curves and paired differences of embeddings that are at hand as arrays.
+
+    Args:
+        embeddings: For each model (images, dimension), all of the same images.
+        labels: (images,) or (images, findings): 1, 0, NaN for missing, -1 for uncertain (not used).
+        patients: Of each image; required unless `image_level`.
+        splits: "train", "valid" or "test" of each image; drawn if left out.
+        baseline, protocol, modes, seed: As for `compare`; modes that need images are not possible.
+
+    Raises:
+        TableError: Shapes or labels don't fit.
+        EvaluationError: There are too few cases for an interval.
+    """
+    plan = load_protocol(protocol)
+    table = table_of_arrays(
+        labels, findings=findings, patients=patients, studies=studies, splits=splits, image_level=image_level
+    )
+    arrays = {name: np.asarray(array, np.float32) for name, array in embeddings.items()}
+    for name, array in arrays.items():
+        if array.ndim != 2 or len(array) != len(table.labels) or not np.isfinite(array).all():
+            raise EvaluationError(
+                f"embeddings of {name}: found an array of shape {array.shape}"
+                f"{'' if np.isfinite(array).all() else ' that is not finite'}, expected finite numbers (images, "
+                f"dimension) for {len(table.labels)} images."
+            )
+    impossible = [mode for mode in modes if mode not in ("linear", "knn")]
+    if impossible or not arrays:
+        raise EvaluationError(f"found {impossible or 'no embeddings'}, expected embeddings, and modes linear or knn.")
+    drawn = make_split(table, plan, seed)
+    trial = Trial(table, drawn, draw_subsets(table, drawn, plan, seed), plan, seed)
+    check_test(trial.targets)
+    contenders = [Contender(name, "store", "", "", "", array.shape[1]) for name, array in arrays.items()]
+    first = baseline or contenders[0].name
+    if first not in arrays:
+        raise EvaluationError(f"baseline: found {first!r}, expected one of {', '.join(arrays)}.")
+    return conclude(trial, probe(trial, arrays, modes, progress), contenders, first)
+
+
+def _baseline(entries: Sequence[Entry], asked: str | None) -> str:
+    names = [entry.name for entry in entries]
+    if not names:
+        raise EvaluationError("found no model, expected at least one. `cxrzoo list` shows all.")
+    if asked is None:
+        return names[0]
+    found = [entry.name for entry in entries if asked in (entry.name, entry.asked)]
+    if not found:
+        raise EvaluationError(f"baseline: found {asked!r}, expected one of the models: {', '.join(names)}.")
+    return found[0]
+
+
+def _check_modes(entries: Sequence[Entry], modes: Sequence[Mode]) -> None:
+    unknown = [mode for mode in modes if mode not in get_args(Mode)]
+    if unknown or not modes:
+        raise EvaluationError(f"modes: found {', '.join(map(repr, unknown)) or 'none'}, expected {get_args(Mode)}.")
+    stores = [entry.name for entry in entries if entry.kind == "store"]
+    tuned = [mode for mode in modes if mode not in ("linear", "knn")]
+    if stores and tuned:
+        raise EvaluationError(
+            f"{stores[0]} is an embedding store, which can't be trained ({', '.join(tuned)}). Give the model "
+            "itself, or leave that mode out."
+        )

@@ -1,0 +1,101 @@
+"""Models and a table -> one embedding an image and model, each embedded once and kept in a store."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrzoo.embedding.store import embed_table
+from cxrzoo.errors import ImageCode, TableError
+from cxrzoo.evaluation.bars import bar
+from cxrzoo.evaluation.comparison import Contender
+from cxrzoo.evaluation.contenders import Entry
+from cxrzoo.evaluation.locks import locked
+from cxrzoo.evaluation.tables import LabelTable
+from cxrzoo.loader import Provenance
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The embeddings of all rows by one contender; `failures` are the positions that could not be read, and why."""
+
+    contender: Contender
+    embeddings: NDArray[np.float32]
+    failures: dict[int, ImageCode]
+
+
+def gather(
+    entries: Sequence[Entry], table: LabelTable, folder: Path, *, workers: int, device: str, shown: bool
+) -> list[Gathered]:
+    """Return the embeddings of the table's images by each entry; what a store in `folder` has already is read there.
+
+    Raises:
+        TableError: A store that was given lacks images of the table; or no image could be read.
+        EvaluationError: A backbone changed while it embedded.
+    """
+    gathered = [_gather(entry, table, folder, workers, device, shown) for entry in entries]
+    for found in gathered:
+        if len(found.failures) == len(table.rows):
+            code = next(iter(found.failures.values()))
+            raise TableError(
+                f"None of the {len(table.rows)} images could be read (the first: {code}). Paths in the table start "
+                "from its own folder, or from the one that --root names."
+            )
+    return gathered
+
+
+def _gather(entry: Entry, table: LabelTable, folder: Path, workers: int, device: str, shown: bool) -> Gathered:
+    if entry.kind == "store":
+        given = entry.open_store()
+        embeddings, failures = given.read(table.paths)
+        return Gathered(_describe(entry, given.provenance), embeddings, failures)
+    backbone = entry.load()
+    store = folder / f"{_file_name(entry.name)}-{backbone.provenance.weights_sha256[:8]}"
+    started = time.perf_counter()
+    with locked(backbone) as digest, bar(entry.name, len(table.paths), "images", shown=shown) as advance:
+        done: int | None = None
+
+        def report(now: int, total: int) -> None:
+            nonlocal done
+            advance(now - (done or 0), before=done is None)  # the first call says what was there already
+            done = now
+
+        stored = embed_table(backbone, table.root, table.paths, store, workers=workers, progress=report, device=device)
+        embeddings, failures = stored.read(table.paths)
+    contender = _describe(
+        entry,
+        backbone.provenance,
+        architecture=str(backbone.pretrained_cfg.get("architecture", "")),
+        backbone_sha256=digest,
+        seconds=time.perf_counter() - started,
+    )
+    return Gathered(contender, embeddings, failures)
+
+
+def _describe(
+    entry: Entry,
+    provenance: Provenance,
+    *,
+    architecture: str = "",
+    backbone_sha256: str = "",
+    seconds: float | None = None,
+) -> Contender:
+    return Contender(
+        name=entry.name,
+        kind=entry.kind,
+        weights_sha256=provenance.weights_sha256,
+        preprocessing=provenance.preprocessing,
+        preprocessing_sha256=provenance.preprocessing_sha256,
+        dimension=provenance.dimension,
+        architecture=architecture,
+        backbone_sha256=backbone_sha256,
+        seconds=seconds,
+    )
+
+
+def _file_name(name: str) -> str:
+    """Return a name that may be a folder's; the digest beside it keeps two of them apart."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name).strip(".-") or "model"

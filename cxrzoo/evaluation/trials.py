@@ -1,0 +1,190 @@
+"""One table, split and set of draws, on which all contenders are judged: probes, figures, notes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrzoo.errors import EvaluationError
+from cxrzoo.evaluation.bars import bar
+from cxrzoo.evaluation.calibration import calibrate
+from cxrzoo.evaluation.comparison import Calibration, Comparison, Contender, Mode, Setting
+from cxrzoo.evaluation.curves import Key, Targets, combine_studies, measure
+from cxrzoo.evaluation.draws import Draw
+from cxrzoo.evaluation.metrics import check_cases
+from cxrzoo.evaluation.misses import list_misses
+from cxrzoo.evaluation.probing import Probed, probe_draws
+from cxrzoo.evaluation.protocols import Protocol
+from cxrzoo.evaluation.recommendation import recommend
+from cxrzoo.evaluation.settings import describe_parts, find_commit, list_versions
+from cxrzoo.evaluation.splits import Split
+from cxrzoo.evaluation.tables import LabelTable
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One table, split and set of draws, on which all contenders are judged."""
+
+    table: LabelTable
+    split: Split
+    draws: list[Draw]
+    protocol: Protocol
+    seed: int
+
+    @property
+    def targets(self) -> Targets:
+        """The test images."""
+        test, table = self.split.test, self.table
+        by_study = self.protocol.test.unit == "study" and table.studies is not None
+        studies = table.studies[test] if by_study and table.studies is not None else None
+        return Targets(table.findings, table.labels[test], table.groups[test], studies)
+
+
+def check_test(targets: Targets) -> None:
+    """Refuse a test set that is too small for an interval, with all findings it is too small for."""
+    combined, _ = combine_studies(targets, {})
+    problems = []
+    for column, finding in enumerate(combined.findings):
+        labels = combined.labels[:, column]
+        try:
+            check_cases(labels[~np.isnan(labels)], finding)
+        except EvaluationError as error:
+            problems.append(str(error))
+    if problems:
+        raise EvaluationError("\n".join(problems))
+
+
+def probe(
+    trial: Trial, embeddings: Mapping[str, NDArray[np.float32]], modes: Sequence[Mode], shown: bool
+) -> dict[Key, list[Probed]]:
+    probed: dict[Key, list[Probed]] = {}
+    quick = [mode for mode in modes if mode in ("linear", "knn")]
+    with bar("probes", len(embeddings) * len(quick) * len(trial.draws), "draws", shown=shown) as advance:
+        for name, array in embeddings.items():
+            for mode in quick:
+                probed[name, mode] = probe_draws(
+                    array,
+                    trial.table.labels,
+                    trial.table.groups,
+                    trial.draws,
+                    trial.split.test,
+                    mode=mode,
+                    strengths=trial.protocol.probe.strengths,
+                    choose=trial.protocol.probe.choose,
+                    folds=trial.protocol.probe.folds,
+                    on_draw=lambda: advance(1),
+                )
+    return probed
+
+
+def conclude(
+    trial: Trial,
+    probed: Mapping[Key, list[Probed]],
+    contenders: Sequence[Contender],
+    baseline: str,
+    *,
+    title: str = "",
+    command: str = "",
+    unreadable: Mapping[str, str] | None = None,
+) -> Comparison:
+    targets, draws, table = trial.targets, trial.draws, trial.table
+    logits = {key: np.stack([draw.test for draw in of_model]) for key, of_model in probed.items()}
+    positives = np.array([(table.labels[draw.rows] == 1).sum(axis=0) for draw in draws])
+    curves = measure(
+        logits,
+        targets,
+        draws,
+        positives,
+        baseline,
+        trial.protocol.bootstrap,
+        specificity=trial.protocol.test.specificity,
+        seed=trial.seed,
+    )
+    steps = list(dict.fromkeys(draw.step for draw in draws))
+    last = next(i for i, draw in enumerate(draws) if draw.step == steps[-1])
+    modes = tuple(dict.fromkeys(mode for _, mode in probed))
+    floors = {contender.name for contender in contenders if contender.kind == "untrained"}
+    best = next((rank for rank in curves.ranking if rank.model not in floors), curves.ranking[0])
+    key = (best.model, best.mode)
+    units = len(combine_studies(targets, {})[0].labels)
+    return Comparison(
+        title=title,
+        findings=table.findings,
+        fractions=tuple(steps),
+        modes=modes,
+        baseline=baseline,
+        recommendation=recommend(curves.ranking, contenders, table.findings, units, len(modes)),
+        contenders=tuple(contenders),
+        points=curves.points,
+        differences=curves.differences,
+        ranking=curves.ranking,
+        calibration=_calibrations(trial, probed, steps[-1], last),
+        misses=list_misses(key, table.findings, logits[key][last], targets.labels, table.rows[trial.split.test]),
+        notes=(*curves.left_out, *_notes(trial)),
+        setting=_setting(trial, command, unreadable or {}),
+    )
+
+
+def _calibrations(
+    trial: Trial, probed: Mapping[Key, list[Probed]], fraction: str, position: int
+) -> tuple[Calibration, ...]:
+    """Return the calibration of every model, from one draw of the largest fraction."""
+    valid = trial.draws[position].valid
+    found = []
+    for key, of_model in probed.items():
+        targets, logits = combine_studies(trial.targets, {key: of_model[position].test[None]})
+        labels = trial.table.labels[valid]
+        found += calibrate(key, fraction, of_model[position].valid, labels, logits[key][0], targets)
+    return tuple(found)
+
+
+def _notes(trial: Trial) -> list[str]:
+    """Return what a reader must know of this trial, as sentences."""
+    table, bootstrap = trial.table, trial.protocol.bootstrap
+    what = "studies" if trial.targets.studies is not None else "images"
+    notes = [
+        f"Intervals are of the mean over the draws, for other test {what} of the same kind: the spread between draws "
+        "stands in a column of its own and is not in them.",
+    ]
+    if table.grouped_by == "image":
+        notes.append(
+            "Images of one patient may stand in several parts of the split, as was asked: figures may be too high."
+        )
+    if bootstrap.clusters == "row" and len(np.unique(trial.targets.patients)) < len(trial.targets.patients):
+        notes.append(
+            "Replicates draw rows, as the protocol says, though patients have several: intervals may be too narrow."
+        )
+    uncertain = {finding: counts["uncertain"] for finding, counts in table.counts.items() if counts["uncertain"]}
+    if uncertain:
+        meaning = {"ignore": "not used", "positive": "taken as positive", "negative": "taken as negative"}
+        listed = ", ".join(f"{finding} {count}" for finding, count in uncertain.items())
+        notes.append(f"Uncertain labels were {meaning[table.uncertain]}: {listed}.")
+    if table.against is not None:
+        notes.append(f"Only images whose {table.against} is 1 count as negative.")
+    return notes
+
+
+def _setting(trial: Trial, command: str, unreadable: Mapping[str, str]) -> Setting:
+    table, split, protocol = trial.table, trial.split, trial.protocol
+    return Setting(
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=trial.seed,
+        protocol=json.loads(json.dumps(asdict(protocol))),  # as it will be read back
+        table_sha256=table.sha256,
+        split_sha256=split.sha256,
+        split_origin=split.origin,
+        grouped_by=table.grouped_by,
+        uncertain=table.uncertain,
+        against=table.against,
+        parts=describe_parts(table, split),
+        unreadable=dict(unreadable),
+        replicates=protocol.bootstrap.replicates,
+        clusters=protocol.bootstrap.clusters,
+        specificity=protocol.test.specificity,
+        versions=list_versions(),
+        commit=find_commit(),
+    )

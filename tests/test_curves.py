@@ -1,0 +1,218 @@
+"""From logits to curves, differences and ranking: against scikit-learn, replicate by replicate."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from cxrzoo.evaluation.bootstrap import draw_counts
+from cxrzoo.evaluation.comparison import MACRO, Contender, Rank
+from cxrzoo.evaluation.curves import Curves, Targets, combine_studies, measure
+from cxrzoo.evaluation.draws import Draw
+from cxrzoo.evaluation.protocols import Bootstrap, load_protocol
+from cxrzoo.evaluation.recommendation import recommend
+
+IMAGES, FINDINGS = 160, ("effusion", "oedema")
+PLAIN = Bootstrap(200, "row", "percentile", "plain")
+
+
+def make_draws() -> list[Draw]:
+    """Return two draws of one fraction and one of all images."""
+    empty = np.array([], np.int64)
+    steps = [("10 %", 1, 16), ("10 %", 2, 20), ("100 %", 1, 160)]
+    return [Draw(step, number, np.arange(size), empty, ()) for step, number, size in steps]
+
+
+def make_targets(seed: int = 0, *, missing: float = 0.0, per_patient: int = 1) -> Targets:
+    """Return test images with labels, some of them missing."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((IMAGES, 2)) < [0.3, 0.5]).astype(float)
+    labels[random.random(labels.shape) < missing] = np.nan
+    patients = np.array([f"p{i // per_patient}" for i in range(IMAGES)])
+    return Targets(FINDINGS, labels, patients)
+
+
+def make_logits(targets: Targets, strength: float, seed: int) -> np.ndarray:
+    """Return logits (draws, images, findings) that know something of the labels."""
+    noise = np.random.default_rng(seed).normal(size=(3, IMAGES, 2))
+    return noise + strength * np.nan_to_num(targets.labels)
+
+
+def measured(targets: Targets, bootstrap: Bootstrap = PLAIN, **strengths: float) -> tuple[Curves, dict]:
+    """Return the curves of models of these strengths, the first being the baseline, and their logits."""
+    logits = {(name, "linear"): make_logits(targets, s, i) for i, (name, s) in enumerate(strengths.items())}
+    positives = np.full((3, 2), 5)
+    return measure(logits, targets, make_draws(), positives, next(iter(strengths)), bootstrap, seed=3), logits
+
+
+def resampled(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray, score: object) -> list[float]:
+    """Return a metric in each replicate, rows written out as often as they were drawn."""
+    return [score(np.repeat(labels, column), np.repeat(scores, column)) for column in counts.T]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize(("metric", "score"), [("auroc", roc_auc_score), ("auprc", average_precision_score)])
+def test_point_is_the_mean_over_draws(metric: str, score: object, missing: float) -> None:
+    """A point is the mean over its draws of scikit-learn's figure, its interval the percentiles of that mean."""
+    targets = make_targets(missing=missing)
+    curves, logits = measured(targets, ours=1.0)
+    counts = draw_counts(IMAGES, replicates=200, seed=3)
+    used = ~np.isnan(targets.labels[:, 1])
+    labels, of_model = targets.labels[used, 1], logits["ours", "linear"][:2, used, 1]
+    point = next(p for p in curves.points if (p.finding, p.fraction) == ("oedema", "10 %"))
+
+    values = np.mean([resampled(labels, scores, counts[used], score) for scores in of_model], axis=0)
+    expected = [np.mean([score(labels, s) for s in of_model]), *np.quantile(values, (0.025, 0.975))]  # type: ignore[operator]
+
+    found = getattr(point, metric)
+    np.testing.assert_allclose([found.value, found.lower, found.upper], expected, rtol=0, atol=1e-12)
+    assert (point.images, point.positives, point.draws) == (18, 5, 2)
+
+
+def test_spread_is_that_of_the_draws() -> None:
+    """The spread is the standard deviation of the AUROC over the draws; a single draw has none."""
+    targets = make_targets()
+    curves, logits = measured(targets, ours=1.0)
+    aurocs = [roc_auc_score(targets.labels[:, 0], logits["ours", "linear"][draw, :, 0]) for draw in (0, 1)]
+    spread = {p.fraction: p.spread for p in curves.points if p.finding == "effusion"}
+
+    assert spread["10 %"] == pytest.approx(np.std(aurocs, ddof=1), abs=1e-12)
+    assert spread["100 %"] is None
+
+
+def test_macro_is_the_mean_over_findings() -> None:
+    """The mean over the findings stands beside them, with the interval of that mean."""
+    curves, _ = measured(make_targets(), ours=1.0)
+    values = {p.finding: p.auroc.value for p in curves.points if p.fraction == "100 %"}
+
+    assert values[MACRO] == pytest.approx((values["effusion"] + values["oedema"]) / 2, abs=1e-12)
+
+
+def test_difference_is_paired() -> None:
+    """A difference is taken replicate by replicate, on the same rows, before the percentiles are."""
+    targets = make_targets()
+    curves, logits = measured(targets, base=0.2, ours=2.0)
+    counts = draw_counts(IMAGES, replicates=200, seed=3)
+    base, ours = (
+        np.mean([resampled(targets.labels[:, 0], s, counts, roc_auc_score) for s in logits[n, "linear"][:2, :, 0]], 0)
+        for n in ("base", "ours")
+    )
+    found = next(d for d in curves.differences if (d.finding, d.fraction) == ("effusion", "10 %"))
+
+    expected = np.quantile(ours - base, (0.025, 0.975))
+    np.testing.assert_allclose([found.difference.lower, found.difference.upper], expected, rtol=0, atol=1e-12)
+    assert (found.model, found.baseline, found.significant) == ("ours", "base", True)
+
+
+def test_equal_predictions_differ_by_nothing() -> None:
+    """Two models with the same logits differ by exactly 0, in an interval of [0, 0], which is not significant."""
+    targets = make_targets()
+    logits = {(name, "linear"): make_logits(targets, 1.0, 0) for name in ("one", "two")}
+    curves = measure(logits, targets, make_draws(), np.full((3, 2), 5), "one", PLAIN)
+
+    assert {dataclasses.astuple(d.difference) for d in curves.differences} == {(0.0, 0.0, 0.0)}
+    assert not any(d.significant or d.bonferroni for d in curves.differences)
+    assert [rank.best_share for rank in curves.ranking] == [0.5, 0.5]
+
+
+def test_positions_rule_is_the_papers() -> None:
+    """The protocol of the paper gives the mean of 500 replicates, and their sorted values 11 and 486, from 0."""
+    targets = make_targets(per_patient=4)
+    bootstrap = load_protocol("moco-cxr").bootstrap
+    curves, logits = measured(targets, bootstrap, ours=1.0)
+    counts = draw_counts(IMAGES, replicates=500, seed=3)
+    single = resampled(targets.labels[:, 0], logits["ours", "linear"][2, :, 0], counts, roc_auc_score)
+    found = next(p.auroc for p in curves.points if (p.finding, p.fraction) == ("effusion", "100 %"))
+
+    ordered = np.sort(single)
+    np.testing.assert_allclose(
+        dataclasses.astuple(found), [np.mean(single), ordered[11], ordered[486]], rtol=0, atol=1e-12
+    )
+
+
+def test_patients_are_drawn_whole() -> None:
+    """With clusters of patients, intervals are wider where the images of a patient are alike."""
+    targets = make_targets(per_patient=4)
+    alike = np.repeat(make_logits(targets, 0.0, 1)[:, ::4], 4, axis=1) + np.repeat(targets.labels[::4], 4, axis=0)
+    same = dataclasses.replace(targets, labels=np.repeat(targets.labels[::4], 4, axis=0))
+    widths = {}
+    for clusters in ("row", "patient"):
+        bootstrap = Bootstrap(400, clusters, "percentile", "plain")  # type: ignore[arg-type]
+        curves = measure({("ours", "linear"): alike}, same, make_draws(), np.full((3, 2), 5), "ours", bootstrap)
+        interval = next(p.auroc for p in curves.points if p.finding == "effusion")
+        widths[clusters] = interval.upper - interval.lower
+
+    assert 1.5 * widths["row"] < widths["patient"]
+
+
+def test_study_takes_its_greatest_logit() -> None:
+    """A study counts once: the greatest logit of its images; positive if one image is, unused if none is used."""
+    labels = np.array([[1.0], [0.0], [0.0], [np.nan], [np.nan]])
+    targets = Targets(("effusion",), labels, np.array(list("aabbc")), np.array(["s1", "s1", "s2", "s2", "s3"]))
+    logits = np.array([[[1.0], [3.0], [-1.0], [-2.0], [0.5]]])
+
+    combined, of_model = combine_studies(targets, {("ours", "linear"): logits})
+
+    np.testing.assert_array_equal(combined.labels, [[1], [0], [np.nan]])
+    np.testing.assert_array_equal(of_model["ours", "linear"], [[[3], [-1], [0.5]]])
+    assert combined.patients.tolist() == ["a", "b", "c"]
+
+
+def test_a_fraction_with_one_class_is_left_out() -> None:
+    """A fraction of which a draw had one class only has no figure, for that finding and the mean, and says so."""
+    targets = make_targets()
+    logits = make_logits(targets, 1.0, 0)
+    logits[1, :, 0] = np.nan
+    curves = measure({("ours", "linear"): logits}, targets, make_draws(), np.full((3, 2), 5), "ours", PLAIN)
+
+    assert {(p.finding, p.fraction) for p in curves.points} == {
+        ("oedema", "10 %"),
+        *((finding, "100 %") for finding in (*FINDINGS, MACRO)),
+    }
+    assert len(curves.left_out) == 1
+    assert "effusion at 10 %" in curves.left_out[0]
+
+
+def test_bonferroni_is_stricter() -> None:
+    """What survives the correction is significant without it; with many comparisons less survives."""
+    targets = make_targets()
+    curves, _ = measured(targets, base=0.5, **{f"m{i}": 0.5 + 0.08 * i for i in range(8)})
+
+    assert all(d.significant for d in curves.differences if d.bonferroni)
+    assert sum(d.bonferroni for d in curves.differences) < sum(d.significant for d in curves.differences)
+
+
+def ranks(**behind: tuple[float, float] | None) -> list[Rank]:
+    """Return a ranking, each model behind the best by an interval."""
+    from cxrzoo.evaluation.comparison import Interval
+
+    return [
+        Rank(name, "linear", Interval(0.9, 0.88, 0.92), 0.97, gap and Interval(sum(gap) / 2, *gap))  # type: ignore[arg-type]
+        for name, gap in behind.items()
+    ]
+
+
+def contenders(*names: str) -> list[Contender]:
+    """Return contenders; those that begin with "floor" are untrained."""
+    return [Contender(n, "untrained" if n.startswith("floor") else "model", "", "", "", 8) for n in names]
+
+
+@pytest.mark.parametrize(
+    ("ranking", "says", "never"),
+    [
+        (ranks(a=None, b=(0.01, 0.03)), "Take a: its AUROC for effusion", "can't tell"),
+        (ranks(a=None, b=(-0.01, 0.03), c=(0.01, 0.02)), "tell it from b (.010 (−.010 to .030) behind)", "Take"),
+        (ranks(a=None, floor=(0.05, 0.1)), "no other model was compared", "isn't shown"),
+        (ranks(a=None, floor=(-0.01, 0.1)), "isn't shown to be better than an untrained network", "The floor"),
+        (ranks(floor=None, a=(0.01, 0.02)), "Take none of these yet", "Take a"),
+        (ranks(floor=None), "Only untrained networks", "Take"),
+    ],
+)
+def test_recommendation(ranking: list[Rank], says: str, never: str) -> None:
+    """The sentence names a winner only where the interval of its lead excludes 0, and says where the floor is."""
+    names = [rank.model for rank in ranking]
+    text = recommend(ranking, contenders(*names), ["effusion"], 200, 1)
+
+    assert says in text
+    assert never not in text
