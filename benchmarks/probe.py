@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrzoo.evaluation.bootstrap import draw_counts, replicate_auprc, replicate_auroc
 from cxrzoo.evaluation.solver import fit_logistic
+from cxrzoo.evaluation.statistics.bootstrap import draw_counts, replicate_auprc, replicate_auroc
 
 IMAGES, DIMENSION, FINDINGS, DRAWS, TEST = 10_000, 1024, 14, 5, 2_000
 #: Share of positives of each finding.
 SHARES = np.geomspace(0.01, 0.4, FINDINGS)
-#: The peer's tolerance that brings its objective within 1e-6 of the minimum, and its default, which does not.
+#: The peer's tolerance that brings its objective to within some 1e-6 of the minimum, and its default, which does not.
 EQUAL, DEFAULT = 1e-6, 1e-4
 #: Each pair times all of our fits and, of the peer's, so many of each fraction, of different findings.
 SAMPLES = (8, 3, 1, 1)

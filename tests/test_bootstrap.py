@@ -8,7 +8,8 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.bootstrap import (
+from cxrzoo.evaluation.comparison import Interval
+from cxrzoo.evaluation.statistics.bootstrap import (
     draw_counts,
     interval,
     paper_interval,
@@ -16,8 +17,7 @@ from cxrzoo.evaluation.bootstrap import (
     replicate_auroc,
     replicate_sensitivity,
 )
-from cxrzoo.evaluation.comparison import Interval
-from cxrzoo.evaluation.metrics import auprc, auroc, sensitivity_at
+from cxrzoo.evaluation.statistics.metrics import auprc, auroc, sensitivity_at
 
 
 def best_sensitivity(labels, scores, specificity=0.9):

@@ -140,7 +140,7 @@ def test_drawn_split_is_replayed(tmp_path: Path, stores: list[str]) -> None:
     """A split that was drawn is saved, and another run with it has the same images and figures, whatever its seed."""
     data = make_table(tmp_path / "data", split=False)
     protocol = tmp_path / "half.toml"
-    text = (Path(cxrzoo.__file__).parent / "evaluation/protocols/default.toml").resolve().read_text()
+    text = (Path(cxrzoo.__file__).parent / "evaluation/sampling/protocols/default.toml").resolve().read_text()
     text = text.replace('name = "default"', 'name = "half"').replace("test = 0.20", "test = 0.55")
     protocol.write_text(text)
     options: dict[str, Any] = {"protocol": str(protocol), **QUICK}
@@ -212,7 +212,7 @@ def test_what_is_refused(
 
 def test_fine_tuning_goes_on(table: Path, tmp_path: Path) -> None:
     """End-to-end and adapting modes are curves of their own; a second run finds what the first has trained."""
-    text = (Path(cxrzoo.__file__).parent / "evaluation/protocols/default.toml").resolve().read_text()
+    text = (Path(cxrzoo.__file__).parent / "evaluation/sampling/protocols/default.toml").resolve().read_text()
     head, _, tail = text.partition("[[steps]]")
     tail = tail[tail.index("[subsets]") :]
     protocol = tmp_path / "one.toml"

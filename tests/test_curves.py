@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrzoo.evaluation.bootstrap import draw_counts
 from cxrzoo.evaluation.comparison import MACRO, Contender, Rank
-from cxrzoo.evaluation.curves import Curves, Targets, combine_studies, measure
-from cxrzoo.evaluation.draws import Draw
-from cxrzoo.evaluation.protocols import Bootstrap, load_protocol
-from cxrzoo.evaluation.recommendation import recommend
+from cxrzoo.evaluation.report.recommendation import recommend
+from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.sampling.protocols import Bootstrap, load_protocol
+from cxrzoo.evaluation.statistics.bootstrap import draw_counts
+from cxrzoo.evaluation.statistics.curves import Curves, Targets, combine_studies, measure
 
 IMAGES, FINDINGS = 160, ("effusion", "oedema")
 PLAIN = Bootstrap(200, "row", "percentile", "plain")
@@ -57,7 +57,7 @@ def test_point_is_the_mean_over_draws(metric: str, score: object, missing: float
     """A point is the mean over its draws of scikit-learn's figure, its interval the percentiles of that mean."""
     targets = make_targets(missing=missing)
     curves, logits = measured(targets, ours=1.0)
-    counts = draw_counts(IMAGES, replicates=200, seed=3)
+    counts = draw_counts(IMAGES, replicates=200, seed=[3, 4])
     used = ~np.isnan(targets.labels[:, 1])
     labels, of_model = targets.labels[used, 1], logits["ours", "linear"][:2, used, 1]
     point = next(p for p in curves.points if (p.finding, p.fraction) == ("oedema", "10 %"))
@@ -93,7 +93,7 @@ def test_difference_is_paired() -> None:
     """A difference is taken replicate by replicate, on the same rows, before the percentiles are."""
     targets = make_targets()
     curves, logits = measured(targets, base=0.2, ours=2.0)
-    counts = draw_counts(IMAGES, replicates=200, seed=3)
+    counts = draw_counts(IMAGES, replicates=200, seed=[3, 4])
     base, ours = (
         np.mean([resampled(targets.labels[:, 0], s, counts, roc_auc_score) for s in logits[n, "linear"][:2, :, 0]], 0)
         for n in ("base", "ours")
@@ -121,7 +121,7 @@ def test_positions_rule_is_the_papers() -> None:
     targets = make_targets(per_patient=4)
     bootstrap = load_protocol("moco-cxr").bootstrap
     curves, logits = measured(targets, bootstrap, ours=1.0)
-    counts = draw_counts(IMAGES, replicates=500, seed=3)
+    counts = draw_counts(IMAGES, replicates=500, seed=[3, 4])
     single = resampled(targets.labels[:, 0], logits["ours", "linear"][2, :, 0], counts, roc_auc_score)
     found = next(p.auroc for p in curves.points if (p.finding, p.fraction) == ("effusion", "100 %"))
 

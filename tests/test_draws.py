@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.draws import Draw, draw_subsets
-from cxrzoo.evaluation.protocols import Protocol, Step, load_protocol
-from cxrzoo.evaluation.splits import Split
+from cxrzoo.evaluation.sampling.draws import Draw, draw_subsets
+from cxrzoo.evaluation.sampling.protocols import Protocol, Step, load_protocol
+from cxrzoo.evaluation.sampling.splits import Split
 from cxrzoo.evaluation.tables import LabelTable, table_of_arrays
 
 DEFAULT, MOCO, SHENZHEN, DVME = map(load_protocol, ("default", "moco-cxr", "moco-cxr-shenzhen", "dvme"))

@@ -19,11 +19,11 @@ from torch import nn
 
 from cxrzoo import framing
 from cxrzoo.errors import DiskError, EvaluationError
-from cxrzoo.evaluation.fine_tuning import Epoch, FineTuning, fine_tune
 from cxrzoo.evaluation.locks import digest_backbone
-from cxrzoo.evaluation.minibatches import Images, shuffled_batches
-from cxrzoo.evaluation.pixels import frame_images
-from cxrzoo.evaluation.training import Training, masked_loss
+from cxrzoo.evaluation.tuning.fine_tuning import Epoch, FineTuning, fine_tune
+from cxrzoo.evaluation.tuning.minibatches import Images, shuffled_batches
+from cxrzoo.evaluation.tuning.pixels import frame_images
+from cxrzoo.evaluation.tuning.training import Training, masked_loss
 from cxrzoo.evaluation.untrained import make_untrained
 from cxrzoo.preprocessing import to_tensor
 

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.comparison import Bin
-from cxrzoo.evaluation.metrics import (
+from cxrzoo.evaluation.statistics.metrics import (
     MIN_CASES,
     TEMPERATURES,
     auprc,

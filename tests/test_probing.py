@@ -5,9 +5,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from cxrzoo.evaluation.draws import Draw
-from cxrzoo.evaluation.metrics import auroc
 from cxrzoo.evaluation.probing import Probed, _assign_folds, probe_draws
+from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.statistics.metrics import auroc
 
 IMAGES = 300
 TRAIN, VALID, TEST = np.arange(200), np.arange(200, 240), np.arange(240, 300)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cxrzoo.errors import RecordError
-from cxrzoo.evaluation import protocols
-from cxrzoo.evaluation.protocols import Step, list_protocols, load_protocol
+from cxrzoo.evaluation.sampling import protocols
+from cxrzoo.evaluation.sampling.protocols import Step, list_protocols, load_protocol
 
 DEFAULT = Path(protocols.__file__).resolve().parent / "protocols" / "default.toml"
 

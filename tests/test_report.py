@@ -12,7 +12,6 @@ from xml.etree import ElementTree
 import pytest
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation import words
 from cxrzoo.evaluation.comparison import (
     MACRO,
     Bin,
@@ -28,7 +27,7 @@ from cxrzoo.evaluation.comparison import (
     Rank,
     Setting,
 )
-from cxrzoo.evaluation.report import draw_curves, render_report
+from cxrzoo.evaluation.report import draw_curves, render_report, words
 
 FLOOR = "untrained:resnet18"
 STEPS = (("1 %", 40.0, 5), ("100 %", 4000.0, 1))

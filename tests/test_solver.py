@@ -150,7 +150,7 @@ def test_large_problems_lose_nothing_to_float32() -> None:
 
     x = x.astype(np.float32).astype(np.float64)
     gaps = [measure_gap(x, y[:, k], w[:, k], 1, found.coefficients[:, k], found.intercepts[k]) for k in range(8)]
-    assert (gaps <= 1e-7 * found.objectives).all()
+    assert (gaps <= 1e-7 * found.objectives[:8]).all()
 
 
 @settings(max_examples=60, deadline=None)

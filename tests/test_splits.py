@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrzoo.errors import TableError
-from cxrzoo.evaluation.protocols import load_protocol
-from cxrzoo.evaluation.splits import Split, make_split, replay_split, write_split
+from cxrzoo.evaluation.sampling.protocols import load_protocol
+from cxrzoo.evaluation.sampling.splits import Split, make_split, replay_split, write_split
 from cxrzoo.evaluation.tables import LabelTable, read_table, table_of_arrays
 
 DEFAULT = load_protocol("default")

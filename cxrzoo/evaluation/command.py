@@ -48,7 +48,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("\ncxrzoo: interrupted. What is done is kept: the same command goes on from there.", file=sys.stderr)
         raise
-    from cxrzoo.evaluation.words import name_mode, show_interval, show_value
+    from cxrzoo.evaluation.report.words import name_mode, show_interval, show_value
 
     print(comparison.recommendation)
     for rank in comparison.ranking:

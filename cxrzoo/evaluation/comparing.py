@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike
 from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.comparison import Comparison, Contender, Mode, write_comparison
 from cxrzoo.evaluation.contenders import Entry, list_entries
-from cxrzoo.evaluation.draws import draw_subsets
 from cxrzoo.evaluation.gathering import gather
-from cxrzoo.evaluation.misses import picture_misses
-from cxrzoo.evaluation.protocols import load_protocol
 from cxrzoo.evaluation.report import render_report
-from cxrzoo.evaluation.splits import make_split, replay_split, write_split
+from cxrzoo.evaluation.report.misses import picture_misses
+from cxrzoo.evaluation.sampling.draws import draw_subsets
+from cxrzoo.evaluation.sampling.protocols import load_protocol
+from cxrzoo.evaluation.sampling.splits import make_split, replay_split, write_split
 from cxrzoo.evaluation.tables import read_table, table_of_arrays
 from cxrzoo.evaluation.trials import Trial, check_test, conclude, probe
-from cxrzoo.evaluation.tuning import tune_draws
+from cxrzoo.evaluation.tuning.draws import tune_draws
 from cxrzoo.sources import write_atomically
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxrzoo import __version__
 from cxrzoo._paths import CHECKOUT
 from cxrzoo.evaluation.comparison import Part
-from cxrzoo.evaluation.splits import Split
+from cxrzoo.evaluation.sampling.splits import Split
 from cxrzoo.evaluation.tables import LabelTable
 
 _DISTRIBUTIONS = ("torch", "timm", "numpy", "scikit-learn", "pillow", "pydicom")

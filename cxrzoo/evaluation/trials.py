@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.bars import bar
-from cxrzoo.evaluation.calibration import calibrate
 from cxrzoo.evaluation.comparison import Calibration, Comparison, Contender, Mode, Setting
-from cxrzoo.evaluation.curves import Key, Targets, combine_studies, measure
-from cxrzoo.evaluation.draws import Draw
-from cxrzoo.evaluation.metrics import check_cases
-from cxrzoo.evaluation.misses import list_misses
 from cxrzoo.evaluation.probing import Probed, probe_draws
-from cxrzoo.evaluation.protocols import Protocol
-from cxrzoo.evaluation.recommendation import recommend
+from cxrzoo.evaluation.report.misses import list_misses
+from cxrzoo.evaluation.report.recommendation import recommend
+from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.sampling.protocols import Protocol
+from cxrzoo.evaluation.sampling.splits import Split
 from cxrzoo.evaluation.settings import describe_parts, find_commit, list_versions
-from cxrzoo.evaluation.splits import Split
+from cxrzoo.evaluation.statistics.calibration import calibrate
+from cxrzoo.evaluation.statistics.curves import Key, Targets, combine_studies, measure
+from cxrzoo.evaluation.statistics.metrics import check_cases
 from cxrzoo.evaluation.tables import LabelTable
 
 

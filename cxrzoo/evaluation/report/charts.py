@@ -11,7 +11,7 @@ from cxrzoo.evaluation.comparison import Comparison, Mode, Point
 from cxrzoo.evaluation.report.drawing import classify, make_axes, write, write_svg
 from cxrzoo.evaluation.report.labels import LINE, End, measure_names, name_lines
 from cxrzoo.evaluation.report.palette import ROLES, Look, assign_looks
-from cxrzoo.evaluation.words import (
+from cxrzoo.evaluation.report.words import (
     name_finding,
     name_mode,
     shorten,

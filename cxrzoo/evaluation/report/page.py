@@ -9,8 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation import words
 from cxrzoo.evaluation.comparison import MACRO, Comparison
+from cxrzoo.evaluation.report import words
 from cxrzoo.evaluation.report.charts import draw_curves
 from cxrzoo.evaluation.report.gallery import hang_pictures
 from cxrzoo.evaluation.report.palette import list_variables

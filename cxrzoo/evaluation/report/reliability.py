@@ -5,7 +5,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cxrzoo.evaluation.comparison import Comparison, Mode
 from cxrzoo.evaluation.report.drawing import classify, make_axes, write, write_svg
 from cxrzoo.evaluation.report.palette import ROLES, assign_looks
-from cxrzoo.evaluation.words import name_finding, name_mode, show_figure, show_number, show_tick
+from cxrzoo.evaluation.report.words import name_finding, name_mode, show_figure, show_number, show_tick
 
 _SOFT = ROLES["soft"][0]
 

@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxrzoo.errors import TableError
-from cxrzoo.evaluation.columns import Role, find_column, list_columns, match_column, parse_splits, read_columns
-from cxrzoo.evaluation.labels import read_labels
-from cxrzoo.evaluation.patients import PatientIds, check_crossing, group_images, name_studies
+from cxrzoo.evaluation.tables.columns import Role, find_column, list_columns, match_column, parse_splits, read_columns
+from cxrzoo.evaluation.tables.labels import read_labels
+from cxrzoo.evaluation.tables.patients import PatientIds, check_crossing, group_images, name_studies
 from cxrzoo.records import digest
 
 

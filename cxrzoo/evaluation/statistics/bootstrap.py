@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.comparison import Interval
-from cxrzoo.evaluation.metrics import as_labels, as_scores
+from cxrzoo.evaluation.statistics.metrics import as_labels, as_scores
 
 Rule = Literal["percentile", "positions"]
 

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.evaluation.comparison import Calibration
-from cxrzoo.evaluation.curves import Key, Targets
-from cxrzoo.evaluation.metrics import calibration_error, fit_temperature, reliability
+from cxrzoo.evaluation.statistics.curves import Key, Targets
+from cxrzoo.evaluation.statistics.metrics import calibration_error, fit_temperature, reliability
 
 Floats = NDArray[np.float64]
 

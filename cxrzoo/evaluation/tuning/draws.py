@@ -9,13 +9,13 @@ from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.bars import bar
 from cxrzoo.evaluation.comparison import Mode
 from cxrzoo.evaluation.contenders import Entry
-from cxrzoo.evaluation.draws import Draw
-from cxrzoo.evaluation.fine_tuning import fine_tune
-from cxrzoo.evaluation.pixels import frame_images
 from cxrzoo.evaluation.probing import Probed
-from cxrzoo.evaluation.protocols import Protocol
-from cxrzoo.evaluation.splits import Split
+from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.sampling.protocols import Protocol
+from cxrzoo.evaluation.sampling.splits import Split
 from cxrzoo.evaluation.tables import LabelTable
+from cxrzoo.evaluation.tuning.fine_tuning import fine_tune
+from cxrzoo.evaluation.tuning.pixels import frame_images
 from cxrzoo.records import digest
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxrzoo.errors import TableError
-from cxrzoo.evaluation.columns import find_column, parse_splits, read_columns
-from cxrzoo.evaluation.ordering import Units, count_units, make_units, order_units
-from cxrzoo.evaluation.patients import check_crossing
-from cxrzoo.evaluation.protocols import Protocol, Redraw
+from cxrzoo.evaluation.sampling.ordering import Units, count_units, make_units, order_units
+from cxrzoo.evaluation.sampling.protocols import Protocol, Redraw
 from cxrzoo.evaluation.tables import LabelTable
+from cxrzoo.evaluation.tables.columns import find_column, parse_splits, read_columns
+from cxrzoo.evaluation.tables.patients import check_crossing
 from cxrzoo.records import digest
 from cxrzoo.sources import write_atomically
 
@@ -25,7 +25,7 @@ Origin = Literal["given", "drawn", "replayed"]
 #: How often a coin is tossed anew before the bounds are taken for unreachable.
 TRIES = 10_000
 #: What a stream of random numbers is for; with seed, number and step, four numbers, since NumPy fills up with zeros.
-SPLIT_STREAM, DRAW_STREAM, SHARE_STREAM = 1, 2, 3
+SPLIT_STREAM, DRAW_STREAM, SHARE_STREAM, BOOTSTRAP_STREAM = 1, 2, 3, 4
 _PARTS = ("train", "valid", "test")
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrzoo.errors import ImageError
-from cxrzoo.evaluation.calibration import to_probability
 from cxrzoo.evaluation.comparison import Miss
-from cxrzoo.evaluation.curves import Key
+from cxrzoo.evaluation.statistics.calibration import to_probability
+from cxrzoo.evaluation.statistics.curves import Key
 from cxrzoo.imaging.isolation import IsolatedReader
 
 #: Height and width of a picture in the report, at most.

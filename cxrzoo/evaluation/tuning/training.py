@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cxrzoo.evaluation.minibatches import Inputs, Positions
-from cxrzoo.evaluation.snapshots import Tensors
+from cxrzoo.evaluation.tuning.minibatches import Inputs, Positions
+from cxrzoo.evaluation.tuning.snapshots import Tensors
 
 
 class Classifier(nn.Module):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cxrzoo.evaluation.comparison import Contender, Interval, Rank
-from cxrzoo.evaluation.words import name_finding, name_mode, show_figure, show_value
+from cxrzoo.evaluation.report.words import name_finding, name_mode, show_figure, show_value
 
 
 def recommend(

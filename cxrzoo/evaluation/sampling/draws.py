@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.ordering import count_units, make_units, order_units, put_classes_first
-from cxrzoo.evaluation.protocols import Protocol, Step, Subsets
-from cxrzoo.evaluation.splits import DRAW_STREAM, SHARE_STREAM, TRIES, Positions, Split, describe, fulfils
+from cxrzoo.evaluation.sampling.ordering import count_units, make_units, order_units, put_classes_first
+from cxrzoo.evaluation.sampling.protocols import Protocol, Step, Subsets
+from cxrzoo.evaluation.sampling.splits import DRAW_STREAM, SHARE_STREAM, TRIES, Positions, Split, describe, fulfils
 from cxrzoo.evaluation.tables import LabelTable
 
 

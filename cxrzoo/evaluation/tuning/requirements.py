@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.minibatches import Positions
+from cxrzoo.evaluation.tuning.minibatches import Positions
 from cxrzoo.imaging import Pixels
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from torch import nn
 
 from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.locks import digest_backbone, locked
-from cxrzoo.evaluation.metrics import auroc
-from cxrzoo.evaluation.minibatches import Images, Inputs, Positions, Rows, compute_rows, seeded, shuffled_batches
-from cxrzoo.evaluation.requirements import check_arrays, check_classes, check_settings, has_both
-from cxrzoo.evaluation.snapshots import Journal
-from cxrzoo.evaluation.training import Classifier, Training
+from cxrzoo.evaluation.statistics.metrics import auroc
+from cxrzoo.evaluation.tuning.minibatches import Images, Inputs, Positions, Rows, compute_rows, seeded, shuffled_batches
+from cxrzoo.evaluation.tuning.requirements import check_arrays, check_classes, check_settings, has_both
+from cxrzoo.evaluation.tuning.snapshots import Journal
+from cxrzoo.evaluation.tuning.training import Classifier, Training
 from cxrzoo.imaging import Pixels
 
 if TYPE_CHECKING:

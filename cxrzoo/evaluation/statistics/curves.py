@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrzoo.evaluation.bootstrap import draw_counts, interval, replicate_auprc, replicate_auroc, replicate_sensitivity
 from cxrzoo.evaluation.comparison import MACRO, Difference, Interval, Mode, Point, Rank
-from cxrzoo.evaluation.draws import Draw
-from cxrzoo.evaluation.metrics import auprc, auroc, combine_views, sensitivity_at
-from cxrzoo.evaluation.protocols import Bootstrap
+from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.sampling.protocols import Bootstrap
+from cxrzoo.evaluation.sampling.splits import BOOTSTRAP_STREAM
+from cxrzoo.evaluation.statistics.bootstrap import (
+    draw_counts,
+    interval,
+    replicate_auprc,
+    replicate_auroc,
+    replicate_sensitivity,
+)
+from cxrzoo.evaluation.statistics.metrics import auprc, auroc, combine_views, sensitivity_at
 
 Floats = NDArray[np.float64]
 #: A model and how it was probed.
@@ -90,7 +97,9 @@ def measure(
     steps = list(dict.fromkeys(draw.step for draw in draws))
     names = [*test.findings, MACRO] if len(test.findings) > 1 else list(test.findings)
     groups = test.patients if bootstrap.clusters == "patient" else None
-    counts = draw_counts(len(test.labels), groups=groups, replicates=bootstrap.replicates, seed=seed)
+    counts = draw_counts(
+        len(test.labels), groups=groups, replicates=bootstrap.replicates, seed=[seed, BOOTSTRAP_STREAM]
+    )
     of_draw = np.array([steps.index(draw.step) for draw in draws])
     metrics = {
         "auroc": _Metric(auroc, replicate_auroc),
