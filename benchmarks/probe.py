@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrzoo.evaluation.solver import fit_logistic
+from cxrzoo.evaluation.probes.solver import fit_logistic
 from cxrzoo.evaluation.statistics.bootstrap import draw_counts, replicate_auprc, replicate_auroc
 
 IMAGES, DIMENSION, FINDINGS, DRAWS, TEST = 10_000, 1024, 14, 5, 2_000

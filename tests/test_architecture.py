@@ -100,6 +100,43 @@ def run_child(code: str) -> str:
     ).stdout.strip()
 
 
+#: The same within the largest package: a room may import from those before it.
+ROOMS = [
+    ["comparison", "bars"],
+    ["tables"],
+    ["sampling"],
+    ["statistics"],
+    ["probes"],
+    ["probing"],
+    ["locks"],
+    ["untrained"],
+    ["contenders"],
+    ["gathering"],
+    ["tuning"],
+    ["report"],
+    ["settings"],
+    ["measurements"],
+    ["saving"],
+    ["trials"],
+    ["comparing"],
+    ["command"],
+]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "evaluation").rglob("*.py")), ids=lambda p: p.name)
+def test_rooms_of_evaluation_import_downward(path: Path) -> None:
+    """Each room of `evaluation` is listed, and imports only from rooms before its own."""
+    ranks = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+    own = path.relative_to(PACKAGE / "evaluation").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    names = [f"{node.module}.{alias.name}".split(".") for node in nodes for alias in node.names]
+    imported = {parts[2] for parts in names if parts[:2] == ["cxrzoo", "evaluation"]}
+
+    assert {name for name in imported if name != own and ranks[name] >= ranks[own]} == set()
+
+
 def test_import_is_light() -> None:
     """Invariant 2: importing cxrzoo and listing models imports no torch, timm, pydicom or numpy."""
     code = (

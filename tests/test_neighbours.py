@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from sklearn.utils.estimator_checks import check_estimator
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation import neighbours
-from cxrzoo.evaluation.neighbours import NeighbourProbe, score_neighbours
+from cxrzoo.evaluation.probes import neighbours
+from cxrzoo.evaluation.probes.neighbours import NeighbourProbe, score_neighbours
 
 Doubles = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation import solver
-from cxrzoo.evaluation.solver import fit_logistic
+from cxrzoo.evaluation.probes import solver
+from cxrzoo.evaluation.probes.solver import fit_logistic
 
 Doubles = NDArray[np.float64]
 

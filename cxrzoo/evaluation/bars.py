@@ -19,7 +19,7 @@ def bar(title: str, total: int, unit: str, *, shown: bool) -> Iterator[Advance]:
     with tqdm(total=total, desc=title, unit=f" {unit}", disable=not shown, dynamic_ncols=True) as progress:
 
         def advance(count: int, *, before: bool = False) -> None:
-            if before:
+            if before and shown:  # one that is not shown has no such attribute
                 progress.initial += count
             progress.update(count)
 

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrzoo.evaluation.neighbours import score_neighbours
+from cxrzoo.evaluation.probes.neighbours import score_neighbours
+from cxrzoo.evaluation.probes.solver import fit_logistic
 from cxrzoo.evaluation.sampling.draws import Draw
-from cxrzoo.evaluation.solver import fit_logistic
 from cxrzoo.evaluation.statistics.metrics import auroc
 
 Floats = NDArray[np.float64]

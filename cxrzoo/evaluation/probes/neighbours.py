@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.labelling import Doubles, Probe, hold_labels
+from cxrzoo.evaluation.probes.labelling import Doubles, Probe, hold_labels
 
 #: Neighbours that vote, and the temperature of their votes: what DINO found best and fixed for all its models.
 NEIGHBOURS, TEMPERATURE = 20, 0.07

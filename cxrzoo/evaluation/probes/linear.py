@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.labelling import Columns, Doubles, Probe, hold_labels
-from cxrzoo.evaluation.solver import fit_logistic
+from cxrzoo.evaluation.probes.labelling import Columns, Doubles, Probe, hold_labels
+from cxrzoo.evaluation.probes.solver import fit_logistic
 
 
 class LinearProbe(Probe):

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.bases import Basis, make_basis
-from cxrzoo.evaluation.descent import Problems, descend
+from cxrzoo.evaluation.probes.bases import Basis, make_basis
+from cxrzoo.evaluation.probes.descent import Problems, descend
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
