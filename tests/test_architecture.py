@@ -107,7 +107,6 @@ ROOMS = [
     ["sampling"],
     ["statistics"],
     ["probes"],
-    ["probing"],
     ["locks"],
     ["untrained"],
     ["contenders"],
@@ -119,7 +118,6 @@ ROOMS = [
     ["saving"],
     ["trials"],
     ["comparing"],
-    ["command"],
 ]
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from PIL import Image
 
 import cxrzoo
 from cxrzoo.cli import main
+from cxrzoo.cli.comparing import describe_command
 from cxrzoo.embedding import embed_table
-from cxrzoo.errors import EvaluationError, TableError, UnknownModelError
-from cxrzoo.evaluation.command import describe_command
+from cxrzoo.errors import EvaluationError, FolderError, TableError, UnknownModelError
 from cxrzoo.evaluation.comparison import Comparison, read_comparison
 
 TRAIN, VALID, TEST = 48, 12, 100
@@ -184,6 +185,16 @@ def test_too_few_cases_are_refused_before_the_work(table: Path, tmp_path: Path) 
         (["moco-cxr-resnet19"], {}, UnknownModelError, "Did you mean"),
         (["untrained:resnet10t", "untrained:resnet10t"], {}, EvaluationError, "given 2 times"),
         (["moco-cxr-resnet18:nosuch"], {}, EvaluationError, "no preprocessing named 'nosuch'"),
+        (["moco-cxr-resnet18:"], {}, EvaluationError, "no preprocessing named ''"),
+        (["moco-cxr-resnet18", "moco-cxr-resnet18:pretrain"], {}, EvaluationError, "are the same model"),
+        (["untrained:nosuch"], {}, EvaluationError, "no architecture named 'nosuch'"),
+        (["./nosuch"], {}, FolderError, "is no folder"),
+        (["~nosuch/model"], {}, FolderError, "is no folder"),
+        (["x" * 300], {}, UnknownModelError, "no model is named"),
+        (["STORE"], {"seed": -1}, EvaluationError, "seed: found -1"),
+        (["STORE"], {"workers": -1}, EvaluationError, "workers: found -1"),
+        (["STORE"], {"title": "bell \a"}, EvaluationError, "letters that can be shown"),
+        (["STORE"], {"findings": ["macro=pneumonia", "other"]}, EvaluationError, "a finding named 'macro'"),
         (["untrained:resnet10t"], {"baseline": "other"}, EvaluationError, "baseline: found 'other'"),
         (["STORE"], {"modes": ("end-to-end",)}, EvaluationError, "can't be trained"),
         (["STORE"], {"modes": ("logistic",)}, EvaluationError, "modes: found 'logistic'"),
@@ -272,6 +283,76 @@ def test_command_says_no_folders(tmp_path: Path) -> None:
     assert describe_command(["compare", "hf-hub:org/name"]) == "cxrzoo compare hf-hub:org/name"
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("Meyer/out", "out"),
+        ("--out=Meyer/out", "--out=out"),
+        ("~nosuch/model", "model"),
+        ("/" + "x" * 300, "x" * 300),
+        ("/", "/"),
+        ("table\udcff.csv", "'table?.csv'"),
+    ],
+)
+def test_any_word_makes_a_command(word: str, expected: str) -> None:
+    """A folder that is yet to be made is a path too; no word is too long, or of too strange a name, to be written."""
+    assert describe_command([word], Path("Meyer/out")) == f"cxrzoo {expected}"
+
+
+def test_the_baseline_is_the_model_of_that_name(
+    table: Path, stores: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A baseline is found by its name first, and only then by how another model was asked for."""
+    monkeypatch.chdir(tmp_path)
+    noisy, clean = stores
+    Path("clean").symlink_to(noisy)  # a store named noisy, asked for as "clean"
+
+    assert (
+        cxrzoo.compare(["clean", clean], table, ["pneumonia"], out="out", baseline="clean", **QUICK).baseline == "clean"
+    )
+
+
+def test_a_store_of_other_images_is_refused(tmp_path: Path, stores: list[str]) -> None:
+    """A store whose images had the same names but are others is refused, by the first row that shows it."""
+    data = make_table(tmp_path / "data")
+    image = data.parent / "images" / "Meyer^Anna_6.png"
+    image.write_bytes(image.read_bytes() + b"more")
+
+    with pytest.raises(EvaluationError, match="noisy: 1 of 160 images have another size.*row 7 the first"):
+        cxrzoo.compare(stores, data, ["pneumonia"], out=tmp_path / "out", **QUICK)
+
+
+def test_figures_are_saved(
+    table: Path, stores: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--save` hands the figures over with name and address; what no manifest may hold is refused before the work."""
+    saved: list[Any] = []
+    monkeypatch.setattr("cxrzoo.evaluation.saving.check_place", lambda: None)
+    monkeypatch.setattr(
+        "cxrzoo.evaluation.saving.save_results",
+        lambda comparison, dataset, *, dataset_url: saved.append((dataset, dataset_url)) or [Path("hub/a.toml")],
+    )
+    words = ["compare", *stores, "--data", str(table), "--label", "pneumonia", "--no-floor", "--no-pictures", "--out"]
+
+    assert main([*words, str(tmp_path / "one"), "--save", "two\nlines"]) == 1
+    assert main([*words, str(tmp_path / "one"), "--save", "Set", "--save-url", "ftp://example.org"]) == 1
+    assert not (tmp_path / "one").exists()
+    assert main([*words, str(tmp_path / "two"), "--save", "Set", "--save-url", "https://example.org"]) == 0
+    assert saved == [("Set", "https://example.org")]
+    assert "hub/a.toml: results written" in capsys.readouterr().out
+
+
+def test_without_the_package_that_saves(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the package is missing that writes manifests, `--save` says how to install it."""
+    monkeypatch.setitem(sys.modules, "tomlkit", None)
+    monkeypatch.delitem(sys.modules, "cxrzoo.evaluation.saving", raising=False)
+
+    assert main(["compare", "a", "--data", str(table), "--label", "b", "--out", str(tmp_path), "--save", "Set"]) == 1
+    assert "takes the package tomlkit" in capsys.readouterr().err
+
+
 def test_other_schemas_are_refused(compared: tuple[Comparison, Path], tmp_path: Path) -> None:
     """A file of another schema, or none at all, is no comparison."""
     content = dataclasses.asdict(compared[0]) | {"schema": 0}
@@ -280,3 +361,92 @@ def test_other_schemas_are_refused(compared: tuple[Comparison, Path], tmp_path: 
         read_comparison(tmp_path / "old.json")
     with pytest.raises(cxrzoo.CxrZooError, match="can't be read as JSON"):
         read_comparison(tmp_path / "none.json")
+
+
+def make_arrays(images: int = 600, *, per_patient: int = 2) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
+    """Return embeddings of two models, labels of a common finding, and the patient of each image."""
+    random = np.random.default_rng(4)
+    labels = (random.random(images) < 0.4).astype(float)
+    arrays = {name: random.normal(size=(images, 6)) + labels[:, None] * gain for name, gain in (("a", 1), ("b", 0.5))}
+    return arrays, labels, [f"p{i // per_patient}" for i in range(images)]
+
+
+def test_images_without_a_label_are_left_out() -> None:
+    """Embeddings of images that have no label at all are left out together with them."""
+    arrays, labels, patients = make_arrays(900)
+    gaps = labels.copy()
+    gaps[::7] = np.nan
+    used = np.flatnonzero(~np.isnan(gaps))
+    found = cxrzoo.label_efficiency(arrays, gaps, patients=patients)
+    fewer = cxrzoo.label_efficiency(
+        {name: array[used] for name, array in arrays.items()}, labels[used], patients=[patients[i] for i in used]
+    )
+
+    assert found.points == fewer.points
+
+
+def test_few_patients_with_a_finding_are_told() -> None:
+    """Many images of few patients are told of; too few for every replicate are refused, by the finding."""
+    arrays, labels, _ = make_arrays()
+    labels = np.repeat([1.0, 0.0], 300)
+    splits = ["train"] * 100 + ["test"] * 200 + ["train"] * 60 + ["valid"] * 40 + ["test"] * 200
+    owners = {
+        count: [f"p{i // (200 // count)}" if 100 <= i < 300 else f"q{i}" for i in range(600)] for count in (4, 20)
+    }
+
+    found = cxrzoo.label_efficiency(arrays, labels, patients=owners[20], splits=splits)
+    assert [note for note in found.notes if "Fewer than 40 test patients" in note and "finding 1 20" in note]
+    with pytest.raises(EvaluationError, match=r"finding 1: found \d+ of 2000 replicates without a positive"):
+        cxrzoo.label_efficiency(arrays, labels, patients=owners[4], splits=splits)
+
+
+def test_a_finding_that_cannot_be_learned_is_refused() -> None:
+    """A finding that no training image has is refused by its name, and not left to be NaN."""
+    arrays, labels, patients = make_arrays()
+    labels[:300] = 0
+    splits = ["train"] * 250 + ["valid"] * 50 + ["test"] * 300
+
+    with pytest.raises(EvaluationError, match="finding 1: at every label fraction a draw has no training image"):
+        cxrzoo.label_efficiency(arrays, labels, patients=patients, splits=splits)
+
+
+def test_images_taken_one_by_one_are_drawn_one_by_one() -> None:
+    """Where each image is a patient of its own, the setting says that replicates draw rows."""
+    arrays, labels, _ = make_arrays()
+
+    assert cxrzoo.label_efficiency(arrays, labels, image_level=True).setting.clusters == "row"
+
+
+def test_departures_from_a_protocol_are_told() -> None:
+    """A step that is larger than the table, and studies that it doesn't name, are told of."""
+    arrays, labels, patients = make_arrays()
+    notes = [
+        " ".join(cxrzoo.label_efficiency(arrays, labels, patients=patients, protocol=protocol).notes)
+        for protocol in ("dvme", "moco-cxr")
+    ]
+
+    assert "training images only: 500 images." in notes[0]
+    assert "the table names none" in notes[1]
+
+
+def test_temperature_is_fitted_on_studies() -> None:
+    """Where studies are scored, the temperature is that of the validation studies, too."""
+    from cxrzoo.evaluation.comparison import Contender
+    from cxrzoo.evaluation.sampling.draws import draw_subsets
+    from cxrzoo.evaluation.sampling.protocols import load_protocol
+    from cxrzoo.evaluation.sampling.splits import make_split
+    from cxrzoo.evaluation.statistics.metrics import fit_temperature
+    from cxrzoo.evaluation.tables import table_of_arrays
+    from cxrzoo.evaluation.trials import Trial, conclude, probe
+
+    arrays, labels, patients = make_arrays()
+    splits = ["train"] * 150 + ["valid"] * 150 + ["test"] * 300
+    table = table_of_arrays(labels, patients=patients, studies=patients, splits=splits)
+    protocol = load_protocol("moco-cxr")
+    split = make_split(table, protocol, 0)
+    trial = Trial(table, split, draw_subsets(table, split, protocol, 0), protocol, 0)
+    probed = probe(trial, {"a": arrays["a"].astype(np.float32)}, ("linear",), shown=False)
+    found = conclude(trial, probed, [Contender("a", "store", "", "", "", 6)], "a").calibration[0]
+
+    logits = probed["a", "linear"][-1].valid[:, 0].reshape(-1, 2).max(axis=1)
+    assert found.temperature == fit_temperature(labels[150:300].reshape(-1, 2).max(axis=1), logits)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxrzoo.evaluation.comparison import MACRO, Contender, Rank
+from cxrzoo.errors import EvaluationError
+from cxrzoo.evaluation.comparison import MACRO, Contender, Interval, Rank
 from cxrzoo.evaluation.report.recommendation import recommend
 from cxrzoo.evaluation.sampling.draws import Draw
 from cxrzoo.evaluation.sampling.protocols import Bootstrap, load_protocol
 from cxrzoo.evaluation.statistics.bootstrap import draw_counts
-from cxrzoo.evaluation.statistics.curves import Curves, Targets, combine_studies, measure
+from cxrzoo.evaluation.statistics.curves import Curves, Targets, _redraw, combine_studies, measure
 
 IMAGES, FINDINGS = 160, ("effusion", "oedema")
 PLAIN = Bootstrap(200, "row", "percentile", "plain")
@@ -185,8 +186,6 @@ def test_bonferroni_is_stricter() -> None:
 
 def ranks(**behind: tuple[float, float] | None) -> list[Rank]:
     """Return a ranking, each model behind the best by an interval."""
-    from cxrzoo.evaluation.comparison import Interval
-
     return [
         Rank(name, "linear", Interval(0.9, 0.88, 0.92), 0.97, gap and Interval(sum(gap) / 2, *gap))  # type: ignore[arg-type]
         for name, gap in behind.items()
@@ -205,6 +204,13 @@ def contenders(*names: str) -> list[Contender]:
         (ranks(a=None, b=(-0.01, 0.03), c=(0.01, 0.02)), "tell it from b (.010 (−.010 to .030) behind)", "Take"),
         (ranks(a=None, floor=(0.05, 0.1)), "no other model was compared", "isn't shown"),
         (ranks(a=None, floor=(-0.01, 0.1)), "isn't shown to be better than an untrained network", "The floor"),
+        (
+            ranks(a=None, b=(0.01, 0.03), floor=(-0.01, 0.1)),
+            "a has the highest AUROC for effusion, averaged over 1 % and 100 % of the labels, of .900 (.880 to .920), "
+            "but isn't shown to be better than an untrained network",
+            "Take",
+        ),
+        (ranks(floor=None, a=(-0.01, 0.02)), "a reaches an AUROC", "Take"),
         (ranks(floor=None, a=(0.01, 0.02)), "Take none of these yet", "Take a"),
         (ranks(floor=None), "Only untrained networks", "Take"),
     ],
@@ -216,3 +222,119 @@ def test_recommendation(ranking: list[Rank], says: str, never: str) -> None:
 
     assert says in text
     assert never not in text
+
+
+def test_a_rival_in_another_mode_is_named() -> None:
+    """A model that is as good when it is probed in another way is no less a rival."""
+    first, second = Interval(0.9, 0.88, 0.92), Interval(0.899, 0.88, 0.92)
+    near, far = Interval(0.001, -0.02, 0.02), Interval(0.05, 0.02, 0.08)
+    ranking = [
+        Rank("a", "linear", first, 1.0),
+        Rank("b", "linear", Interval(0.85, 0.8, 0.9), 0.0, far, far),
+        Rank("b", "end-to-end", second, 1.0, None, near),
+        Rank("a", "end-to-end", Interval(0.8, 0.7, 0.9), 0.0, Interval(0.099, 0.05, 0.15), Interval(0.1, 0.05, 0.15)),
+    ]
+    text = recommend(ranking, contenders("a", "b"), ["effusion"], 200, 2)
+
+    assert "200 test images can't tell it from b (fine-tuning) (.001 (−.020 to .020) behind)" in text
+    assert "Take" not in text
+
+
+def test_one_fraction_is_no_average() -> None:
+    """With one label fraction nothing was averaged, and with studies no images were tested."""
+    text = recommend(
+        ranks(a=None, b=(-0.01, 0.03)), contenders("a", "b"), ["effusion"], 200, 1, fractions=["100 %"], unit="studies"
+    )
+
+    assert "averaged" not in text
+    assert "200 test studies can't tell" in text
+
+
+def test_models_are_ranked_over_modes() -> None:
+    """Each rank says how far it is behind the first of its mode, and behind the first of all."""
+    targets = make_targets()
+    logits = {
+        (name, mode): make_logits(targets, strength, seed)
+        for seed, (name, mode, strength) in enumerate(
+            [("a", "linear", 1.0), ("b", "linear", 0.5), ("a", "knn", 0.8), ("b", "knn", 0.2)]
+        )
+    }
+    curves = measure(logits, targets, make_draws(), np.full((3, 2), 5), "a", PLAIN)  # type: ignore[arg-type]
+    values = {(rank.model, rank.mode): rank.average.value for rank in curves.ranking}
+
+    assert [("a", "linear"), ("b", "linear"), ("a", "knn"), ("b", "knn")] == list(values)
+    for rank in curves.ranking:
+        for found, leader in ((rank.behind, ("a", rank.mode)), (rank.behind_first, ("a", "linear"))):
+            gap = None if (rank.model, rank.mode) == leader else values[leader] - values[rank.model, rank.mode]
+            assert gap == (found if found is None else pytest.approx(found.value, abs=1e-12))
+
+
+def test_ranks_fall_as_they_are_shown() -> None:
+    """The order is that of the figures shown, which may be means of replicates, and no model is ahead of the first."""
+    targets = make_targets()
+    logits = {(f"m{seed}", "linear"): make_logits(targets, 0.5, seed) for seed in range(30)}
+    bootstrap = Bootstrap(40, "row", "positions", "bootstrap mean")
+    curves = measure(logits, targets, make_draws(), np.full((3, 2), 5), "m0", bootstrap)  # type: ignore[arg-type]
+    shown = [rank.average.value for rank in curves.ranking]
+
+    assert shown == sorted(shown, reverse=True)
+    assert all(rank.behind is None or rank.behind.value >= 0 for rank in curves.ranking)
+
+
+def test_nothing_to_rank_is_refused() -> None:
+    """Without a figure at any fraction there is nothing to rank, and the error says why."""
+    targets = make_targets()
+    logits = np.full((3, IMAGES, 2), np.nan)
+
+    with pytest.raises(EvaluationError, match="no finding has a figure at any label fraction"):
+        measure({("a", "linear"): logits}, targets, make_draws(), np.full((3, 2), 5), "a", PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("gap", "says"),
+    [
+        ((0.01, 0.02), None),
+        ((-0.01, 0.02), "At 100 % of the labels the two can't be told"),
+        ((-0.03, -0.01), "b is ahead"),
+    ],
+)
+def test_a_lead_that_ends_with_more_labels(gap: tuple[float, float], says: str | None) -> None:
+    """The sentence says where the average is led by small fractions, and the largest tells another story."""
+    from cxrzoo.evaluation.comparison import Interval
+
+    best, rival = ranks(a=None, b=(0.01, 0.03))
+    rival = dataclasses.replace(rival, behind_last=Interval(sum(gap) / 2, *gap))
+    text = recommend([best, rival], contenders("a", "b"), ["effusion"], 200, 1)
+
+    assert text.startswith("Take a")
+    assert ("At 100 %" not in text and "But" not in text) if says is None else says in text
+
+
+def test_draws_are_drawn_anew() -> None:
+    """Two models that differ by the luck of the draws differ by an interval that holds 0, once draws are drawn anew."""
+    targets, random = make_targets(), np.random.default_rng(8)
+    empty = np.array([], np.int64)
+    draws = [Draw("10 %", number, np.arange(16), empty, ()) for number in range(1, 6)]
+    luck = {name: random.normal(0, 1.5, 5) for name in ("one", "two")}
+    logits = {
+        (name, "linear"): np.stack([make_logits(targets, 1.5 + of_draw, 4)[0] for of_draw in lucky])
+        for name, lucky in luck.items()
+    }
+    widths = {}
+    for anew in (False, True):
+        bootstrap = Bootstrap(400, "row", "percentile", "plain", draws=anew)
+        (found, *_) = measure(logits, targets, draws, np.full((5, 2), 5), "one", bootstrap).differences
+        widths[anew] = found.difference.upper - found.difference.lower
+
+    assert 2 * widths[False] < widths[True]
+
+
+def test_weights_of_redrawn_draws_have_the_variance_of_a_mean() -> None:
+    """The replicates of the mean of D draws have the variance s²/D, with s² the unbiased variance of the draws."""
+    weights = _redraw(5, Bootstrap(20_000, "row", "percentile", "plain", draws=True), 0)
+    values = np.array([0.7, 0.8, 0.85, 0.75, 0.95])
+
+    np.testing.assert_allclose(weights.sum(axis=0), 1)
+    assert (values @ weights).mean() == pytest.approx(values.mean(), abs=1e-3)
+    assert (values @ weights).var() == pytest.approx(values.var(ddof=1) / 5, rel=0.03)
+    assert set(_redraw(1, Bootstrap(50, "row", "percentile", "plain", draws=True), 0).ravel()) == {1.0}

@@ -13,7 +13,9 @@ from cxrzoo.evaluation.sampling.protocols import Protocol, Step, load_protocol
 from cxrzoo.evaluation.sampling.splits import Split
 from cxrzoo.evaluation.tables import LabelTable, table_of_arrays
 
-DEFAULT, MOCO, SHENZHEN, DVME = map(load_protocol, ("default", "moco-cxr", "moco-cxr-shenzhen", "dvme"))
+MEANT, MOCO, SHENZHEN, DVME = map(load_protocol, ("default", "moco-cxr", "moco-cxr-shenzhen", "dvme"))
+#: Of small tables, too, all steps.
+DEFAULT = replace(MEANT, subsets=replace(MEANT.subsets, fewest=0))
 
 
 def make_table(images: int, patients: int, prevalences: tuple[float, ...], seed: int = 0) -> LabelTable:
@@ -259,3 +261,33 @@ def test_draws_of_one_patient() -> None:
 
     with pytest.raises(EvaluationError, match="are of one patient"):
         draw(table, DVME)
+
+
+@pytest.mark.parametrize("protocol", [DEFAULT, DVME], ids=lambda p: p.name)
+def test_the_order_of_findings_draws_nothing_else(protocol: Protocol) -> None:
+    """Findings that are equally rare are drawn alike, in whatever order they are named."""
+    rng = np.random.default_rng(2)
+    labels = np.stack([rng.permutation(np.repeat([1.0, 0.0], [90, 510])) for _ in range(4)], axis=1)
+    names, order = ["a", "b", "c", "d"], [3, 1, 0, 2]
+    table = table_of_arrays(labels, findings=names, image_level=True)
+    other = table_of_arrays(labels[:, order], findings=[names[i] for i in order], image_level=True)
+
+    drawn, again = ([d.rows.tolist() for d in draw(one, protocol, train=600)] for one in (table, other))
+
+    assert drawn == again
+
+
+def test_the_smallest_step_comes_first() -> None:
+    """Steps are drawn from the smallest on, and as they would be drawn in any other place of the protocol."""
+    table = make_table(400, 200, (0.3,))
+    falling = replace(MOCO, steps=(Step(1), Step(2, fraction=0.5), Step(2, images=20)))
+
+    assert ["20 images", "20 images", "50 %", "50 %", "100 %"] == [d.step for d in draw(table, falling)]
+
+
+def test_steps_of_few_images_are_left_out() -> None:
+    """The default leaves out steps of fewer than eight images, but never the whole."""
+    steps = {train: sorted({found.step for found in draw(make_table(300, 200, (0.5,)), MEANT, train=train)})
+             for train in (200, 100, 20)}  # fmt: skip
+
+    assert {200: ["100 %", "20 %", "5 %"], 100: ["100 %", "20 %"], 20: ["100 %"]} == steps

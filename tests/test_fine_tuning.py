@@ -2,9 +2,12 @@
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,11 @@ from torch import nn
 from cxrzoo import framing
 from cxrzoo.errors import DiskError, EvaluationError
 from cxrzoo.evaluation.locks import digest_backbone
+from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.sampling.protocols import load_protocol
+from cxrzoo.evaluation.sampling.splits import make_split
+from cxrzoo.evaluation.tables import table_of_arrays
+from cxrzoo.evaluation.tuning.draws import check_draws, tune_draws
 from cxrzoo.evaluation.tuning.fine_tuning import Epoch, FineTuning, fine_tune
 from cxrzoo.evaluation.tuning.minibatches import Images, shuffled_batches
 from cxrzoo.evaluation.tuning.pixels import frame_images
@@ -524,3 +532,69 @@ def test_a_gpu_gives_nearly_the_same(backbone: nn.Module, pixels: np.ndarray, op
 
     assert math.isclose(processor.history[0].loss, gpu.history[0].loss, rel_tol=1e-2)
     assert processor.logits_test.shape == gpu.logits_test.shape
+
+
+@pytest.fixture
+def tune_all(backbone: nn.Module, pixels: np.ndarray, tmp_path: Path) -> Callable[..., Any]:
+    """Fine-tunes for one epoch on draws of all training images, one for each number, and keeps snapshots in ft/."""
+    names = [f"{number}.png" for number in range(len(pixels))]
+    for name, image in zip(names, pixels, strict=True):
+        (tmp_path / name).write_bytes(saved(image))
+    parts = np.repeat(["train", "valid", "test"], [len(TRAIN), len(VALID), len(TEST)])
+    table = table_of_arrays(complete(), paths=names, splits=parts, image_level=True)
+    table = replace(table, root=tmp_path)
+    split = make_split(table, load_protocol("default"), 0)
+    entry = SimpleNamespace(name="small", load=lambda: backbone)
+
+    def run(*numbers: int, epochs: int = 1) -> Any:
+        protocol = load_protocol("default")
+        settings = replace(protocol.fine_tuning, epochs=epochs)
+        steps = tuple(replace(step, epochs=None) for step in protocol.steps)
+        protocol = replace(protocol, fine_tuning=settings, steps=steps)
+        draws = [Draw("100 %", number, split.train, split.valid, ()) for number in numbers]
+        options: dict[str, Any] = {"seed": 0, "workers": 0, "device": "cpu", "shown": False}
+        return tune_draws(entry, table, split, draws, protocol, "linear-bn-adapt", tmp_path / "ft", **options)  # type: ignore[arg-type]
+
+    return run
+
+
+def test_equal_draws_have_snapshots_of_their_own(tune_all: Callable[..., Any], tmp_path: Path) -> None:
+    """Two draws that happen to be of the same images are two trainings, each with its own seed and snapshot."""
+    one, two = tune_all(1, 2)
+
+    assert len(list((tmp_path / "ft").iterdir())) == 2
+    assert (one.test != two.test).any()
+
+
+def test_what_changed_is_trained_again(tune_all: Callable[..., Any], tmp_path: Path) -> None:
+    """Where a protocol or an image changed since the last run, the same command trains anew instead of stopping."""
+    (first,) = tune_all(1)
+    tune_all(1, epochs=2)
+    (tmp_path / "0.png").write_bytes(saved(radiograph(SIZE, SIZE, seed=500)))
+    (replaced,) = tune_all(1)
+
+    assert len(list((tmp_path / "ft").iterdir())) == 3
+    assert (first.test != replaced.test).any()
+
+
+def test_snapshots_of_killed_runs_are_removed(tune_all: Callable[..., Any], tmp_path: Path) -> None:
+    """What a killed process left half-written goes with the next run: it is as large as the network."""
+    (tmp_path / "ft").mkdir()
+    code = "from cxrzoo.sources.owners import TEMPORARY, owner; print(TEMPORARY + owner(), end='')"
+    name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    (tmp_path / "ft" / name).write_bytes(b"half")
+
+    tune_all(1)
+
+    assert not (tmp_path / "ft" / name).exists()
+
+
+def test_draws_that_cannot_be_judged_are_refused_at_once() -> None:
+    """Validation images of one class are found before anything is trained; a draw that is left out doesn't matter."""
+    table = table_of_arrays([1, 0, 1, 1, 0, 1], image_level=True)
+    good = Draw("100 %", 1, np.array([0, 1]), np.array([2, 4]), ())
+    lacking = Draw("1 %", 1, np.array([0]), np.array([2, 3]), table.findings)
+
+    check_draws(table, [good, lacking])
+    with pytest.raises(EvaluationError, match="both classes in the validation images"):
+        check_draws(table, [good, replace(good, valid=np.array([2, 3]))])

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from cxrzoo.evaluation.probing import Probed, _assign_folds, probe_draws
+from cxrzoo.evaluation.probes.draws import Probed, _assign_folds, probe_draws
 from cxrzoo.evaluation.sampling.draws import Draw
 from cxrzoo.evaluation.statistics.metrics import auroc
 
@@ -25,7 +25,13 @@ def make_data(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def probe(labels: np.ndarray, rows: np.ndarray = TRAIN, seed: int = 0, **options: object) -> Probed:
     """Return what one draw of these rows gives."""
     embeddings, _, groups = make_data(seed)
-    settings = {"mode": "linear", "strengths": (1e-4, 1e-2, 1.0), "choose": "cross-validation", "folds": 5} | options
+    settings = {
+        "mode": "linear",
+        "strengths": (1e-4, 1e-2, 1.0),
+        "choose": "cross-validation",
+        "folds": 5,
+        "scale": TRAIN,
+    } | options
     (found,) = probe_draws(embeddings, labels, groups, [Draw("all", 1, rows, VALID, ())], TEST, **settings)  # type: ignore[arg-type]
     return found
 
@@ -151,7 +157,9 @@ def test_constant_embeddings_say_nothing() -> None:
     with_constant[TEST, -1] = 1000
     draws = [Draw("all", 1, TRAIN, VALID, ())]
     plain, constant = (
-        probe_draws(e, labels, groups, draws, TEST, mode="linear", strengths=(1.0,), choose="validation", folds=5)[0]
+        probe_draws(
+            e, labels, groups, draws, TEST, mode="linear", strengths=(1.0,), choose="validation", folds=5, scale=TRAIN
+        )[0]
         for e in (embeddings, with_constant)
     )
 
@@ -171,3 +179,49 @@ def test_neighbours_are_logits_of_their_votes() -> None:
     assert found.test[0, 0] > 5
     assert found.test[1, 0] < -5
     assert np.isfinite(found.test).all()
+
+
+def test_one_positive_patient_is_no_fold() -> None:
+    """With one patient who has the finding, folds can't tell strengths apart: the middle of the grid is taken."""
+    _, labels, _ = make_data()
+    rows = np.concatenate([np.flatnonzero(labels[TRAIN, 0] == 1)[:1], np.flatnonzero(labels[TRAIN, 0] == 0)[:40]])
+
+    assert probe(labels, np.sort(rows)).strengths[0] == 1e-2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_draw_may_be_empty() -> None:
+    """A draw without any image has no logits, and is nothing to warn of."""
+    _, labels, _ = make_data()
+    found = probe(labels, np.array([], np.int64))
+
+    assert np.isnan(found.test).all()
+    assert found.test.shape == (len(TEST), 2)
+
+
+def test_validation_judges_studies() -> None:
+    """With studies, the strength is the one with the best AUROC of the greatest logit of each study."""
+    _, labels, _ = make_data(5)
+    studies = np.array([f"s{i // 2}" for i in range(IMAGES)])
+    strengths = (1e-5, 1e-2, 10.0)
+    found = probe(labels, seed=5, strengths=strengths, choose="validation", studies=studies)
+
+    def judge(strength: float, column: int) -> float:
+        logits = probe(labels, seed=5, strengths=(strength,)).valid[:, column].reshape(-1, 2).max(axis=1)
+        return auroc(labels[VALID, column].reshape(-1, 2).max(axis=1), logits)
+
+    for column in (0, 1):
+        assert found.strengths[column] == strengths[int(np.argmax([judge(s, column) for s in strengths]))]
+
+
+def test_a_draw_is_scaled_by_all_training_images() -> None:
+    """The few images of a draw are standardised by mean and deviation of all training images, which takes no labels."""
+    embeddings, labels, _ = make_data()
+    rows = TRAIN[:30]
+    scaler = StandardScaler().fit(embeddings[TRAIN].astype(np.float64))
+    found = probe(labels, rows, strengths=(0.1,))
+
+    peer = LogisticRegression(C=0.1, tol=1e-10, max_iter=5000)
+    peer.fit(scaler.transform(embeddings[rows].astype(np.float64)), labels[rows, 0])
+    expected = peer.decision_function(scaler.transform(embeddings[TEST].astype(np.float64)))
+    np.testing.assert_allclose(found.test[:, 0], expected, atol=1e-4)

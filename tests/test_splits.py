@@ -263,3 +263,14 @@ def test_nothing_left() -> None:
 
     with pytest.raises(TableError, match="no image of the test part"):
         split.keep(np.union1d(split.train, split.valid))
+
+
+def test_the_order_of_findings_splits_nothing_else() -> None:
+    """Findings that are equally rare are split alike, in whatever order they are named."""
+    rng = np.random.default_rng(2)
+    labels = np.stack([rng.permutation(np.repeat([1.0, 0.0], [90, 510])) for _ in range(4)], axis=1)
+    tables = [table_of_arrays(labels[:, order], image_level=True) for order in ([0, 1, 2, 3], [3, 1, 0, 2])]
+
+    first, second = (parts_of(make_split(table, DEFAULT, 0)) for table in tables)
+
+    assert first == second

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import phantoms
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
@@ -384,6 +385,35 @@ def test_damaged_part(damage: Callable[[bytes], bytes], root: Path, tmp_path: Pa
     assert (tmp_path / "store/part-00001.parquet.damaged").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.set_column(5, "embedding", pa.array(np.zeros(3, np.float32))),
+        lambda table: table.set_column(5, "embedding", pa.array([{"a": 1}] * 3)),
+        lambda table: table.set_column(2, "mtime_ns", pa.array([2**62] * 3, pa.date64())),
+        lambda table: table.replace_schema_metadata({"cxrzoo": "[" * 100_000}),
+        lambda table: table.replace_schema_metadata(
+            {"cxrzoo": table.schema.metadata[b"cxrzoo"].replace(b'"dimension": 2', b'"dimension": 300000000')}
+        ),
+    ],
+    ids=["numbers", "structures", "dates", "brackets", "dimension"],
+)
+def test_a_part_of_other_columns(
+    change: Callable[[Any], Any], root: Path, tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sound Parquet whose columns or metadata are not ours is a damaged part, before room is made for its promises."""
+    fill(tmp_path / "store", NAMES[:3], root)
+    part = tmp_path / "store/part-00000.parquet"
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(part)), part)
+    asked = []
+    full = np.full
+    monkeypatch.setattr(np, "full", lambda shape, *rest: asked.append(shape) or full((1, 1), *rest))
+
+    assert [] == list(open_store(tmp_path / "store"))
+    assert "part-00000.parquet: found no part of an embedding store" in caplog.text
+    assert [] == [shape for shape in asked if shape[1] > 2]
+
+
 def test_no_flipped_byte_goes_unnoticed(tmp_path: Path) -> None:
     """Whatever byte of a part is flipped: the part is refused, or its content is the same as before."""
     path = tmp_path / "part-00000.parquet"
@@ -413,7 +443,9 @@ def test_damaged_since_it_was_opened(root: Path, tmp_path: Path) -> None:
         store.read(NAMES)
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[]", b'{"schema": 2}', b'{"schema": 1, "provenance": {}}'])
+@pytest.mark.parametrize(
+    "content", [None, b"{", b"[]", b'{"schema": 2}', b'{"schema": 1, "provenance": {}}', b"[" * 100_000]
+)
 def test_no_store(content: bytes | None, tmp_path: Path) -> None:
     """A folder without a record of what it holds, or with one that is malformed, is no store."""
     if content is not None:
@@ -485,7 +517,7 @@ def test_without_pyarrow(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("device", ["warp", "cuda:99"])
+@pytest.mark.parametrize("device", ["warp", "cuda:99", "meta"])
 def test_no_such_device(device: str, root: Path, tmp_path: Path) -> None:
     """A device that is not there is an error that names it, and the network stays where it was."""
     model = make_model()

@@ -98,6 +98,16 @@ def test_against_a_control(tmp_path: Path) -> None:
     assert "no_finding" == table.against
 
 
+def test_an_uncertain_negative_needs_its_control(tmp_path: Path) -> None:
+    """With a control column, an uncertain label that is taken for negative counts only where that column is 1."""
+    text = "path,patient,pneumonia,no_finding\na,1,1,0\nb,2,0,1\nc,3,-1,0\nd,4,-1,1\n"
+
+    table = read(tmp_path, text, against="no_finding", uncertain="negative")
+
+    assert ("a", "b", "d") == table.paths
+    assert {"positive": 1, "negative": 2, "missing": 0, "uncertain": 2} == table.counts["pneumonia"]
+
+
 def test_several_findings(tmp_path: Path) -> None:
     """A row stays as long as one of its labels can be used."""
     table = read(tmp_path, "path,patient,x,y\na,1,1,\nb,2,0,1\nc,3,,0\nd,4,,\n", ("x", "y"))

@@ -30,7 +30,7 @@ def read_identity(folder: Path) -> "Provenance":
     path = folder / _RECORD
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets without end
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
         raise RecordError(
             f"{path} can't be read: {reason}. Expected a folder that `cxrzoo embed --data` wrote. Where only this file "

@@ -107,8 +107,12 @@ def on_device(model: "Backbone", device: str) -> Iterator[None]:
     if device == "cpu":
         yield
         return
+    import torch
+
     home = next(model.parameters()).device
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it keeps no numbers.")
         model.to(device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise CxrZooError(f"The network can't be moved to {device!r}: {error} Use `--device cpu`.") from error

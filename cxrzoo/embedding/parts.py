@@ -18,8 +18,9 @@ from cxrzoo.sources.files import disk_errors
 if TYPE_CHECKING:
     from cxrzoo.loader import Provenance
 
-#: What a damaged Parquet file, or one of another program, makes of reading it; `ArrowInvalid` is a ValueError.
-_NONSENSE = (OSError, ValueError, TypeError, LookupError, NotImplementedError, MemoryError)
+#: What a damaged Parquet file, or one of another program, makes of reading it; `ArrowInvalid` is a ValueError, and
+#: brackets without end in its metadata are a RecursionError, which is a RuntimeError.
+_NONSENSE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def read_part(path: Path) -> Part:
     with disk_errors("read", path):
         data = path.read_bytes()
     try:
-        part, sha256 = _unpack(parquet.read_table(arrow.BufferReader(data)))
+        part, sha256 = _unpack(parquet.read_table(arrow.BufferReader(data)), arrow)
     except _NONSENSE as error:
         raise DigestError(f"{path.name}: found no part of an embedding store, or a damaged one.") from error
     if part.sha256 != sha256:
@@ -100,11 +101,14 @@ def read_part(path: Path) -> Part:
     return part
 
 
-def _unpack(table: Any) -> tuple[Part, str]:
+def _unpack(table: Any, arrow: ModuleType) -> tuple[Part, str]:
     from cxrzoo.loader import Provenance
 
     facts = json.loads(table.schema.metadata[b"cxrzoo"])
     provenance = decode(Provenance, facts["provenance"], "part")
+    # before room is made for as many numbers as it promises
+    if table.schema.field("embedding").type != arrow.list_(arrow.float32(), provenance.dimension):
+        raise ValueError("other vectors than the provenance says")
     names = ("path", "size", "mtime_ns", "failure", "notices")
     rows = tuple(
         replace(Row(*values), notices=tuple(values[-1]))

@@ -1,5 +1,6 @@
 """A table of labels and some models -> one comparison and its report: embed, draw, probe, measure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.comparison import Comparison, Contender, Mode, write_comparison
+from cxrzoo.evaluation.comparison import MACRO, Comparison, Contender, Mode, write_comparison
 from cxrzoo.evaluation.contenders import Entry, list_entries
 from cxrzoo.evaluation.gathering import gather
 from cxrzoo.evaluation.report import render_report
@@ -17,8 +18,8 @@ from cxrzoo.evaluation.sampling.draws import draw_subsets
 from cxrzoo.evaluation.sampling.protocols import load_protocol
 from cxrzoo.evaluation.sampling.splits import make_split, replay_split, write_split
 from cxrzoo.evaluation.tables import read_table, table_of_arrays
-from cxrzoo.evaluation.trials import Trial, check_test, conclude, probe
-from cxrzoo.evaluation.tuning.draws import tune_draws
+from cxrzoo.evaluation.trials import Trial, check_trial, conclude, probe
+from cxrzoo.evaluation.tuning.draws import check_draws, tune_draws
 from cxrzoo.sources import write_atomically
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pandas
 
 REPORT, RESULTS, SPLIT = "report.html", "results.json", "split.csv"
+#: What neither XML nor UTF-8 can hold; but blanks of all kinds may be in a name.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def compare(
@@ -82,6 +85,7 @@ def compare(
         UnknownModelError: No manifest has this name.
     """
     folder, plan = Path(out), load_protocol(protocol)
+    _check_counts(seed=seed, workers=workers)
     floor = plan.floor if floor is None else floor
     entries = list_entries([*models, *([floor] if floor and floor not in models else [])])
     baseline = _baseline(entries, baseline)
@@ -97,7 +101,13 @@ def compare(
         columns=columns,
     )
     drawn = make_split(table, plan, seed) if split is None else replay_split(Path(split), table)
-    check_test(Trial(table, drawn, [], plan, seed).targets)  # before hours of embedding, not after
+    # before hours of embedding, not after
+    _check_names([title, command, *(entry.name for entry in entries)], table.findings)
+    planned = Trial(table, drawn, draw_subsets(table, drawn, plan, seed), plan, seed)
+    check_trial(planned)
+    tuned = [mode for mode in modes if mode not in ("linear", "knn")]
+    if tuned:
+        check_draws(table, planned.draws)
     write_split(folder / SPLIT, table, drawn)
 
     gathered = gather(entries, table, folder / "embeddings", workers=workers, device=device, shown=progress)
@@ -107,24 +117,23 @@ def compare(
     good = np.setdiff1d(np.arange(len(table.rows)), sorted(failures))
     kept, left = table.keep(good), drawn.keep(good)
     trial = Trial(kept, left, draw_subsets(kept, left, plan, seed), plan, seed)
-    check_test(trial.targets)
+    check_trial(trial)
     probed = probe(trial, {found.contender.name: found.embeddings[good] for found in gathered}, modes, progress)
     for entry in entries:
-        for mode in modes:
-            if mode in ("end-to-end", "linear-bn-adapt"):
-                probed[entry.name, mode] = tune_draws(
-                    entry,
-                    kept,
-                    left,
-                    trial.draws,
-                    plan,
-                    mode,
-                    folder / "fine-tuned",
-                    seed=seed,
-                    workers=workers,
-                    device=device,
-                    shown=progress,
-                )
+        for mode in tuned:
+            probed[entry.name, mode] = tune_draws(
+                entry,
+                kept,
+                left,
+                trial.draws,
+                plan,
+                mode,
+                folder / "fine-tuned",
+                seed=seed,
+                workers=workers,
+                device=device,
+                shown=progress,
+            )
     comparison = conclude(
         trial,
         probed,
@@ -170,23 +179,29 @@ def label_efficiency(
         EvaluationError: There are too few cases for an interval.
     """
     plan = load_protocol(protocol)
+    _check_counts(seed=seed)
     table = table_of_arrays(
         labels, findings=findings, patients=patients, studies=studies, splits=splits, image_level=image_level
     )
+    given = len(table) + table.unlabelled
     arrays = {name: np.asarray(array, np.float32) for name, array in embeddings.items()}
     for name, array in arrays.items():
-        if array.ndim != 2 or len(array) != len(table.labels) or not np.isfinite(array).all():
+        if array.ndim != 2 or len(array) != given or not array.shape[1] or not np.isfinite(array).all():
             raise EvaluationError(
                 f"embeddings of {name}: found an array of shape {array.shape}"
                 f"{'' if np.isfinite(array).all() else ' that is not finite'}, expected finite numbers (images, "
-                f"dimension) for {len(table.labels)} images."
+                f"dimension) for {given} images."
             )
+    # images without any label are no rows of the table
+    arrays = {name: array[table.rows - 1] for name, array in arrays.items()}
     impossible = [mode for mode in modes if mode not in ("linear", "knn")]
-    if impossible or not arrays:
-        raise EvaluationError(f"found {impossible or 'no embeddings'}, expected embeddings, and modes linear or knn.")
+    if impossible or not arrays or not modes:
+        found = impossible or ("no embeddings" if modes else "no modes")
+        raise EvaluationError(f"found {found}, expected embeddings, and modes linear or knn.")
+    _check_names([*arrays], table.findings)
     drawn = make_split(table, plan, seed)
     trial = Trial(table, drawn, draw_subsets(table, drawn, plan, seed), plan, seed)
-    check_test(trial.targets)
+    check_trial(trial)
     contenders = [Contender(name, "store", "", "", "", array.shape[1]) for name, array in arrays.items()]
     first = baseline or contenders[0].name
     if first not in arrays:
@@ -200,10 +215,33 @@ def _baseline(entries: Sequence[Entry], asked: str | None) -> str:
         raise EvaluationError("found no model, expected at least one. `cxrzoo list` shows all.")
     if asked is None:
         return names[0]
-    found = [entry.name for entry in entries if asked in (entry.name, entry.asked)]
+    # the very name first: NAME is another model than NAME:VARIANT, which was asked for by it
+    found = [entry.name for entry in entries if asked == entry.name]
+    found += [entry.name for entry in entries if asked == entry.asked]
     if not found:
         raise EvaluationError(f"baseline: found {asked!r}, expected one of the models: {', '.join(names)}.")
     return found[0]
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 0:
+            raise EvaluationError(f"{name}: found {count}, expected 0 or more.")
+
+
+def _check_names(names: Sequence[str], findings: Sequence[str]) -> None:
+    """Refuse what no report could show."""
+    for name in (*names, *findings):
+        if _UNWRITABLE.search(name):
+            raise EvaluationError(
+                f"found the name {name!r}, expected letters that can be shown. Rename it; to a column, `--label "
+                "NAME=COLUMN` gives another name."
+            )
+    if MACRO in findings and len(findings) > 1:
+        raise EvaluationError(
+            f"found a finding named {MACRO!r}, which stands for the mean over all findings. Give it another name: "
+            f"`--label NAME={MACRO}`."
+        )
 
 
 def _check_modes(entries: Sequence[Entry], modes: Sequence[Mode]) -> None:

@@ -125,7 +125,8 @@ class Miss:
 class Rank:
     """A model's AUROC averaged over findings and label fractions, and how often it was the best of its mode.
 
-    `behind` is the figure of the best model of this mode minus this one's, None for the best itself.
+    `behind` is the figure of the best model of this mode minus this one's, None for the best itself; `behind_first` is
+    that of the first of the whole ranking, whatever its mode, minus this one's.
     """
 
     model: str
@@ -133,6 +134,8 @@ class Rank:
     average: Interval
     best_share: float
     behind: Interval | None = None
+    behind_first: Interval | None = None
+    behind_last: Interval | None = None
 
 
 @dataclass(frozen=True)

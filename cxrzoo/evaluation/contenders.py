@@ -1,5 +1,7 @@
 """What can be compared: models, networks that were never trained, and embeddings that were stored before."""
 
+import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from cxrzoo.embedding.contents import EmbeddingStore
 from cxrzoo.embedding.store import open_store
-from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.untrained import PREFIX, make_untrained
+from cxrzoo.errors import EvaluationError, FolderError
+from cxrzoo.evaluation.untrained import PREFIX, check_untrained, make_untrained
+from cxrzoo.folders import read_folder
 from cxrzoo.registry import describe, list_models
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ def list_entries(models: Sequence[str]) -> list[Entry]:
 
     Raises:
         UnknownModelError: No manifest has this name.
-        EvaluationError: A variant is unknown, or two entries have the same name.
+        FolderError: A folder is not there, or is no model folder.
+        EvaluationError: A variant or an architecture is unknown, or two entries have the same name or are the same.
     """
     entries = [_entry(model) for model in models]
     names = [entry.name for entry in entries]
@@ -54,32 +58,38 @@ def list_entries(models: Sequence[str]) -> list[Entry]:
             f"{twice[0]} was given {names.count(twice[0])} times, expected each model once. Leave one out; give "
             "folders names of their own."
         )
+    for entry, other in itertools.combinations(entries, 2):
+        if (entry.asked, entry.variant) == (other.asked, other.variant):
+            raise EvaluationError(f"{entry.name} and {other.name} are the same model. Leave one out.")
     return entries
 
 
 def _entry(asked: str) -> Entry:
     if asked.startswith(PREFIX):
+        check_untrained(asked.removeprefix(PREFIX))
         return Entry(asked, asked, "untrained")
     if asked.startswith("hf-hub:"):
         return Entry(asked, asked, "model")
-    path = Path(asked).expanduser()
-    if path.is_dir() and asked not in list_models():
+    # not those of Path, which raise where there is no such user, and where a name is too long
+    path = Path(os.path.expanduser(asked))  # noqa: PTH111
+    if os.path.isdir(path) and asked not in list_models():  # noqa: PTH112
         # The last part alone: what stands above it is no business of a report
         return (
             Entry(path.resolve().name, str(path), "store") if (path / "store.json").exists() else _folder(asked, path)
         )
-    name, _, variant = asked.partition(":")
+    name, colon, variant = asked.partition(":")
     if "/" in asked or "\\" in asked or asked.startswith((".", "~")):
-        return Entry(path.name, asked, "model")  # which load refuses, and says why
+        raise FolderError(f"{asked} is no folder. Give that of a model or of an embedding store, or a name of the zoo.")
     manifest = describe(name)
-    if variant and variant not in manifest.preprocessing:
+    if colon and variant not in manifest.preprocessing:
         raise EvaluationError(
             f"{name} has no preprocessing named {variant!r}, only {', '.join(manifest.preprocessing) or 'none'}."
         )
-    return Entry(asked, name, "model", variant or None)
+    return Entry(asked, name, "model", None if variant == manifest.default_variant else variant or None)
 
 
 def _folder(asked: str, path: Path) -> Entry:
+    read_folder(path)  # which refuses what is none
     if "/" not in asked and not asked.startswith("."):
         asked = f"./{asked}"  # a bare name would be looked up among the models
     return Entry(path.resolve().name, asked, "model")

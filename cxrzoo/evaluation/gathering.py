@@ -1,5 +1,6 @@
 """Models and a table -> one embedding an image and model, each embedded once and kept in a store."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.embedding.store import embed_table
-from cxrzoo.errors import ImageCode, TableError
+from cxrzoo.errors import EvaluationError, ImageCode, TableError
 from cxrzoo.evaluation.bars import bar
 from cxrzoo.evaluation.comparison import Contender
 from cxrzoo.evaluation.contenders import Entry
@@ -33,10 +34,13 @@ def gather(
     """Return the embeddings of the table's images by each entry; what a store in `folder` has already is read there.
 
     Raises:
-        TableError: A store that was given lacks images of the table; or no image could be read.
-        EvaluationError: A backbone changed while it embedded.
+        TableError: No image could be read.
+        EvaluationError: A store that was given lacks images of the table, or is of others; or a backbone changed while
+            it embedded.
     """
-    gathered = [_gather(entry, table, folder, workers, device, shown) for entry in entries]
+    # first, so that what they lack does not cost an hour of embedding
+    stores = {entry.name: _read_store(entry, table) for entry in entries if entry.kind == "store"}
+    gathered = [stores.get(entry.name) or _embed(entry, table, folder, workers, device, shown) for entry in entries]
     for found in gathered:
         if len(found.failures) == len(table.rows):
             code = next(iter(found.failures.values()))
@@ -47,11 +51,26 @@ def gather(
     return gathered
 
 
-def _gather(entry: Entry, table: LabelTable, folder: Path, workers: int, device: str, shown: bool) -> Gathered:
-    if entry.kind == "store":
-        given = entry.open_store()
-        embeddings, failures = given.read(table.paths)
-        return Gathered(_describe(entry, given.provenance), embeddings, failures)
+def _read_store(entry: Entry, table: LabelTable) -> Gathered:
+    given = entry.open_store()
+    embeddings, failures = given.read(table.paths)
+    # Names such as 0001.png are those of other images elsewhere. A copied file has another time, but its size.
+    rows = [given.find(path) for path in table.paths]
+    other = [
+        int(number)
+        for number, row, file in zip(table.rows, rows, table.files, strict=True)
+        if row and row.failure is None and os.path.isfile(file) and row.size != file.stat().st_size  # noqa: PTH113
+    ]
+    if other:
+        raise EvaluationError(
+            f"{entry.name}: {len(other)} of {len(rows)} images have another size than the files that were embedded, "
+            f"row {other[0]} the first. Was the store made of another table, or were images replaced? Run "
+            "`cxrzoo embed --data TABLE` with this table and store, or leave the store out."
+        )
+    return Gathered(_describe(entry, given.provenance), embeddings, failures)
+
+
+def _embed(entry: Entry, table: LabelTable, folder: Path, workers: int, device: str, shown: bool) -> Gathered:
     backbone = entry.load()
     store = folder / f"{_file_name(entry.name)}-{backbone.provenance.weights_sha256[:8]}"
     started = time.perf_counter()

@@ -49,7 +49,7 @@ def save_results(
         DiskError: A manifest could not be written.
     """
     if folder is None:
-        check_place()
+        _check_checkout()
         folder = MANIFESTS
     rows: dict[Path, list[Measurement]] = {}
     for contender in comparison.contenders:
@@ -73,20 +73,36 @@ def save_results(
 
 
 def check_place() -> None:
-    """Refuse to save where there are no manifests to write, or no commit that a figure could name.
+    """Refuse to compare for the manifests where there are none to write, or no commit that a figure could name.
 
     Raises:
-        EvaluationError: This is no checkout.
+        EvaluationError: This is no checkout, or one without its history.
     """
+    _check_checkout()
+    if find_commit() is None:
+        raise EvaluationError(
+            "found no commit of the code, expected one: it is part of a figure. Run the comparison in a git checkout."
+        )
+
+
+def _check_checkout() -> None:
     if CHECKOUT is None:
         raise EvaluationError(
             "found an installed package, expected a checkout: figures are saved in its hub/. Clone the repository, "
             "install it with `pip install --editable .`, and run this again there."
         )
-    if find_commit() is None:
-        raise EvaluationError(
-            "found no commit of the code, expected one: it is part of a figure. Run the comparison in a git checkout."
-        )
+
+
+def check_dataset(dataset: str, dataset_url: str = "") -> None:
+    """Refuse a name or an address that no manifest may hold.
+
+    Raises:
+        RecordError: It is more than a line of text, or less; or no address that starts with https://.
+    """
+    if not dataset.strip() or not dataset.isprintable():
+        raise RecordError(f"found {dataset!r}, expected the name of a data set in one line of text.")
+    if dataset_url and not (dataset_url.startswith("https://") and dataset_url.isprintable()):
+        raise RecordError(f"found the address {dataset_url!r}, expected one that starts with https://.")
 
 
 def _check_identity(contender: Contender, manifest: Manifest) -> None:

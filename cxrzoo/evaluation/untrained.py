@@ -38,14 +38,7 @@ def make_untrained(architecture: str, *, seed: int = 0, size: int = 224) -> "Bac
     """
     import timm
 
-    try:
-        arguments: dict[str, Any] = {}
-        fixed = sketch_network(architecture).pretrained_cfg.get("fixed_input_size")  # type: ignore[union-attr, operator]
-        if fixed:
-            arguments["img_size"] = size
-            sketch_network(architecture, **arguments)
-    except ArchitectureError as error:
-        raise EvaluationError(f"No untrained network can be made: {error}") from error
+    arguments = check_untrained(architecture, size=size)
     # Only the generator of the CPU draws, and it is put back.
     with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -67,6 +60,23 @@ def make_untrained(architecture: str, *, seed: int = 0, size: int = 224) -> "Bac
         dimension=_count_dimensions(backbone, size),
     )
     return backbone
+
+
+def check_untrained(architecture: str, *, size: int = 224) -> dict[str, Any]:
+    """Return the arguments that timm needs for this size, without making the network.
+
+    Raises:
+        EvaluationError: timm has no such architecture, or can't build it for this size.
+    """
+    try:
+        arguments: dict[str, Any] = {}
+        fixed = sketch_network(architecture).pretrained_cfg.get("fixed_input_size")  # type: ignore[union-attr, operator]
+        if fixed:
+            arguments["img_size"] = size
+            sketch_network(architecture, **arguments)
+    except ArchitectureError as error:
+        raise EvaluationError(f"No untrained network can be made: {error}") from error
+    return arguments
 
 
 def _switch_branches_on(model: nn.Module) -> None:

@@ -15,7 +15,7 @@ from cxrzoo.evaluation.statistics.curves import Key
 from cxrzoo.imaging.isolation import IsolatedReader
 
 #: Height and width of a picture in the report, at most.
-_SIDE = 320
+_SIDE = 512
 
 
 def list_misses(

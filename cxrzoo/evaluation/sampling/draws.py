@@ -28,17 +28,18 @@ class Draw:
 
 
 def draw_subsets(table: LabelTable, split: Split, protocol: Protocol, seed: int) -> list[Draw]:
-    """Return the draws of all steps of a protocol, in its order.
+    """Return the draws of all steps of a protocol, the smallest step first.
 
     All images are drawn once, unless each draw has validation images of its own. A step that asks for more images than
-    there are has no draws, where another takes all.
+    there are has no draws, where another takes all; nor has one of fewer images than the protocol's least.
 
     Raises:
         EvaluationError: There are too few images, or none that the protocol's bounds hold for.
     """
     train, subsets, draws = split.train, protocol.subsets, []
     labels = table.labels[train]
-    for index, step in enumerate(protocol.steps, 1):
+    # the numbers of the steps, which seed the draws, are those of the protocol
+    for index, step in sorted(enumerate(protocol.steps, 1), key=lambda numbered: _aim(numbered[1], len(train))):
         if step.images is not None and step.images >= len(train):
             if any(other.whole for other in protocol.steps):
                 continue
@@ -46,6 +47,8 @@ def draw_subsets(table: LabelTable, split: Split, protocol: Protocol, seed: int)
                 f"found {len(train)} training images, expected more than the {step.images} of a step of the protocol. "
                 "Give a larger table, or another protocol."
             )
+        if not step.whole and _aim(step, len(train)) < subsets.fewest:
+            continue
         once = step.whole and subsets.valid_share_of_draw is None
         for number in range(1, 2 if once else step.draws + 1):
             rng = np.random.default_rng([seed, DRAW_STREAM, number, 0 if subsets.nested else index])
@@ -61,11 +64,16 @@ def draw_subsets(table: LabelTable, split: Split, protocol: Protocol, seed: int)
     return draws
 
 
+def _aim(step: Step, images: int) -> float:
+    """Return how many of these images a step asks for."""
+    return step.images if step.images is not None else (step.fraction or 1) * images
+
+
 def _draw(
     labels: NDArray[np.float64], groups: NDArray[np.str_], step: Step, subsets: Subsets, rng: np.random.Generator
 ) -> Positions:
     """Return which of these images one draw takes, in ascending order."""
-    images = step.images if step.images is not None else (step.fraction or 1) * len(labels)
+    images = _aim(step, len(labels))
     if subsets.how == "balanced":
         return _take_in_turn(labels, round(images), rng)
     units = make_units(labels, groups if subsets.unit == "patient" else None)
@@ -87,6 +95,8 @@ def _take_in_turn(labels: NDArray[np.float64], images: int, rng: np.random.Gener
     shuffled = rng.permutation(len(labels))
     present = labels[shuffled] == 1
     classes = [*present.T, ~present.any(axis=1)]
+    # the rarest begins, whatever the order in which the findings were named
+    classes.sort(key=lambda members: (members.sum(), members.tobytes()))
     queues = [iter(shuffled[members].tolist()) for members in classes]
     taken: set[int] = set()
     while queues and len(taken) < images:

@@ -50,7 +50,9 @@ def order_units(units: Units, rng: np.random.Generator) -> NDArray[np.int64]:
     rare = np.where(counts[0] <= counts[1], units.positive, units.negative)
     common = np.where(counts[0] <= counts[1], units.negative, units.positive)
     kinds = 2 * rare + common
-    rarest_last = np.argsort(-counts.min(axis=0), kind="stable")
+    # equally rare ones by who has them: the order must not depend on that in which the findings were named
+    falling = sorted(range(kinds.shape[1]), key=lambda i: (-counts[:, i].min(), kinds[:, i].tobytes()))
+    rarest_last = np.array(falling, dtype=np.int64)
     # the last key of lexsort is the first to sort by
     ranked = np.lexsort((rng.random(len(units.sizes)), units.sizes, *kinds.T[rarest_last]))
     dealt = (rng.random() + _GOLDEN * np.arange(len(ranked))) % 1
@@ -65,7 +67,7 @@ def put_classes_first(order: NDArray[np.int64], units: Units) -> NDArray[np.int6
     shows = np.hstack([units.positive, units.negative])
     missing = set(np.flatnonzero(shows.any(axis=0)).tolist())
     front: list[int] = []
-    for column in np.argsort(shows.sum(axis=0), kind="stable"):
+    for column in sorted(range(shows.shape[1]), key=lambda i: (shows[:, i].sum(), shows[:, i].tobytes())):
         if column in missing:
             front.append(int(order[np.argmax(shows[order, column])]))
             missing -= set(np.flatnonzero(shows[front[-1]]).tolist())

@@ -65,6 +65,7 @@ class Subsets:
     "stratified" keeps the shares of the findings, by patient or by image; "balanced" takes images of each class in
     turn; "coin" tosses a coin for each patient or image. `nested`: of one draw, a smaller subset is part of a larger.
     With `valid_share_of_draw` each subset gives up that share of itself, by patient, as its own validation images.
+    Steps of less than `fewest` images are left out.
     """
 
     nested: bool
@@ -72,6 +73,7 @@ class Subsets:
     how: Literal["stratified", "balanced", "coin"]
     redraw: Redraw | None = None
     valid_share_of_draw: float | None = None
+    fewest: int = 0
 
     def __post_init__(self) -> None:
         share = self.valid_share_of_draw
@@ -114,12 +116,16 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Intervals: replicates of patients or of rows, which ends are taken, and which figure stands between them."""
+    """Intervals: replicates of patients or of rows, which ends are taken, and which figure stands between them.
+
+    With `draws`, replicates also draw the draws of a step anew, so that intervals hold for other labelled images, too.
+    """
 
     replicates: int
     clusters: Literal["patient", "row"]
     rule: Literal["percentile", "positions"]
     estimate: Literal["plain", "bootstrap mean"]
+    draws: bool = False
 
     def __post_init__(self) -> None:
         # with fewer, the lower position int(.025 R) - 1 would be negative

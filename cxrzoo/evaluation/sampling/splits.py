@@ -25,7 +25,7 @@ Origin = Literal["given", "drawn", "replayed"]
 #: How often a coin is tossed anew before the bounds are taken for unreachable.
 TRIES = 10_000
 #: What a stream of random numbers is for; with seed, number and step, four numbers, since NumPy fills up with zeros.
-SPLIT_STREAM, DRAW_STREAM, SHARE_STREAM, BOOTSTRAP_STREAM = 1, 2, 3, 4
+SPLIT_STREAM, DRAW_STREAM, SHARE_STREAM, BOOTSTRAP_STREAM, REDRAW_STREAM = 1, 2, 3, 4, 5
 _PARTS = ("train", "valid", "test")
 
 

@@ -144,7 +144,7 @@ def _replicate(labels: ArrayLike, scores: ArrayLike, counts: ArrayLike, statisti
     if drawn.ndim != 2 or len(drawn) != len(positive):
         raise EvaluationError(f"found counts of shape {drawn.shape}, expected ({len(positive)}, replicates).")
     totals = [drawn[part].sum(axis=0, dtype=np.float64) for part in (positive, ~positive)]
-    _check_classes(*totals)
+    check_classes(*totals)
     vectors = values.reshape(len(values), -1).T
     result = np.empty((len(vectors), drawn.shape[1]))
     for first in range(0, len(vectors), VECTORS):
@@ -159,8 +159,12 @@ def _replicate(labels: ArrayLike, scores: ArrayLike, counts: ArrayLike, statisti
     return result if values.ndim > 1 else result[0]
 
 
-def _check_classes(positives: Array, negatives: Array) -> None:
-    """Raise where a replicate drew one class only: leaving it out would bend the interval, NaN would hide it."""
+def check_classes(positives: Array, negatives: Array) -> None:
+    """Raise where a replicate drew one class only: leaving it out would bend the interval, NaN would hide it.
+
+    Raises:
+        EvaluationError: Some did.
+    """
     lacking = int(((positives == 0) | (negatives == 0)).sum())
     if lacking:
         raise EvaluationError(

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.comparison import MACRO, Difference, Interval, Mode, Point, Rank
 from cxrzoo.evaluation.sampling.draws import Draw
 from cxrzoo.evaluation.sampling.protocols import Bootstrap
-from cxrzoo.evaluation.sampling.splits import BOOTSTRAP_STREAM
+from cxrzoo.evaluation.sampling.splits import BOOTSTRAP_STREAM, REDRAW_STREAM
 from cxrzoo.evaluation.statistics.bootstrap import (
+    check_classes,
     draw_counts,
     interval,
     replicate_auprc,
@@ -96,11 +98,9 @@ def measure(
     test, logits = combine_studies(test, logits)
     steps = list(dict.fromkeys(draw.step for draw in draws))
     names = [*test.findings, MACRO] if len(test.findings) > 1 else list(test.findings)
-    groups = test.patients if bootstrap.clusters == "patient" else None
-    counts = draw_counts(
-        len(test.labels), groups=groups, replicates=bootstrap.replicates, seed=[seed, BOOTSTRAP_STREAM]
-    )
+    counts = _draw_counts(test, bootstrap, seed)
     of_draw = np.array([steps.index(draw.step) for draw in draws])
+    redraw = [_redraw(int((of_draw == column).sum()), bootstrap, seed) for column in range(len(steps))]
     metrics = {
         "auroc": _Metric(auroc, replicate_auroc),
         "auprc": _Metric(auprc, replicate_auprc),
@@ -109,12 +109,13 @@ def measure(
         ),
     }
     grids = {
-        name: {key: _grid(metric, values, test, of_draw, counts) for key, values in logits.items()}
+        name: {key: _grid(metric, values, test, of_draw, counts, redraw) for key, values in logits.items()}
         for name, metric in metrics.items()
     }
 
     def shown(grid: _Grid, row: int, column: int) -> Interval:
-        return _interval(grid.values[row, column], grid.replicates[row, column], bootstrap)
+        found = _interval(grid.values[row, column], grid.replicates[row, column], bootstrap)
+        return Interval(found.value, max(found.lower, 0.0), min(found.upper, 1.0))
 
     points = []
     for model, mode in logits:
@@ -157,7 +158,46 @@ def combine_studies(test: Targets, logits: Mapping[Key, Floats]) -> tuple[Target
     return Targets(test.findings, labels, test.patients[first]), combined
 
 
-def _grid(metric: _Metric, logits: Floats, test: Targets, of_draw: NDArray[np.int64], counts: Counts) -> _Grid:
+def check_replicates(test: Targets, bootstrap: Bootstrap, seed: int) -> None:
+    """Refuse test images of which a replicate of the bootstrap will lack a class, before anything is computed.
+
+    Raises:
+        EvaluationError: Says for which finding.
+    """
+    counts = _draw_counts(test, bootstrap, seed)
+    for finding, labels in zip(test.findings, test.labels.T, strict=True):
+        try:
+            check_classes(*(counts[labels == label].sum(axis=0, dtype=np.float64) for label in (1, 0)))
+        except EvaluationError as error:
+            raise EvaluationError(f"{finding}: {error}") from None
+
+
+def _draw_counts(test: Targets, bootstrap: Bootstrap, seed: int) -> Counts:
+    groups = test.patients if bootstrap.clusters == "patient" else None
+    return draw_counts(len(test.labels), groups=groups, replicates=bootstrap.replicates, seed=[seed, BOOTSTRAP_STREAM])
+
+
+def _redraw(draws: int, bootstrap: Bootstrap, seed: int) -> Floats:
+    """Return the weight of each draw of a step in each replicate, (draws, R): equal, or of draws drawn anew.
+
+    Drawing D of D anew gives (D - 1) / D of the variance of their mean, which is made up for. Steps with the same
+    number of draws get the same weights: of nested draws, the fractions belong together.
+    """
+    if draws == 1 or not bootstrap.draws:
+        return np.full((draws, bootstrap.replicates), 1 / draws)
+    generator = np.random.default_rng([seed, REDRAW_STREAM, draws])
+    often = generator.multinomial(draws, np.full(draws, 1 / draws), size=bootstrap.replicates).T
+    return np.asarray(1 / draws + np.sqrt(draws / (draws - 1)) * (often - 1) / draws)
+
+
+def _grid(
+    metric: _Metric,
+    logits: Floats,
+    test: Targets,
+    of_draw: NDArray[np.int64],
+    counts: Counts,
+    redraw: Sequence[Floats],
+) -> _Grid:
     findings, fractions = len(test.findings), int(of_draw.max()) + 1
     single = np.full((findings, len(of_draw)), np.nan)
     values = np.full((findings, fractions), np.nan)
@@ -174,7 +214,7 @@ def _grid(metric: _Metric, logits: Floats, test: Targets, of_draw: NDArray[np.in
         of_replicates = metric.replicate(labels, scores[chosen].T, counts[used])
         for column in columns:
             values[finding, column] = single[finding, of_draw == column].mean()
-            replicates[finding, column] = of_replicates[of_draw[chosen] == column].mean(axis=0)
+            replicates[finding, column] = (redraw[column] * of_replicates[of_draw[chosen] == column]).sum(axis=0)
     if findings > 1:  # a mean over other findings at each fraction would be no curve
         values = np.vstack([values, values.mean(axis=0)])
         replicates = np.concatenate([replicates, replicates.mean(axis=0, keepdims=True)])
@@ -230,36 +270,52 @@ def _survives(value: float, replicates: Floats, comparisons: int) -> bool:
 
 def _rank(grids: Mapping[Key, _Grid], findings: int, bootstrap: Bootstrap) -> tuple[Rank, ...]:
     """Return the models of each mode, best first; the mode with the best model comes first."""
-    modes = dict.fromkeys(mode for _, mode in grids)
-    ranked = [
-        _rank_models({key: grid for key, grid in grids.items() if key[1] == mode}, findings, bootstrap)
-        for mode in modes
-    ]
-    return tuple(rank for of_mode in sorted(ranked, key=lambda r: -r[0].average.value) for rank in of_mode)
-
-
-def _rank_models(grids: Mapping[Key, _Grid], findings: int, bootstrap: Bootstrap) -> list[Rank]:
-    keys = list(grids)
-    usable = np.isfinite(grids[keys[0]].values[:findings])
-    values = np.array([grids[key].values[:findings][usable].mean() for key in keys])
-    replicates = np.stack([grids[key].replicates[:findings][usable].mean(axis=0) for key in keys])
-    order = np.argsort(-values, kind="stable")
-    best = order[0]
-    # equal models share a replicate, or the first would win all of them
-    winners = replicates == replicates.max(axis=0)
-    shares = (winners / winners.sum(axis=0)).mean(axis=1)
-    return [
-        Rank(
-            model=keys[i][0],
-            mode=keys[i][1],
-            average=_interval(values[i], replicates[i], bootstrap),
-            best_share=float(shares[i]),
-            behind=_interval(values[best] - values[i], replicates[best] - replicates[i], bootstrap)
-            if i != best
-            else None,
+    # all over the same findings and fractions, or the modes could not be told apart
+    usable = np.all([np.isfinite(grid.values[:findings]) for grid in grids.values()], axis=0)
+    if not usable.any():
+        raise EvaluationError(
+            "no finding has a figure at any label fraction: in each, a draw has no image with it, or none without it. "
+            "Give more training images, or a protocol with larger fractions."
         )
-        for i in order
-    ]
+    replicates = {key: grid.replicates[:findings][usable].mean(axis=0) for key, grid in grids.items()}
+    averages = {
+        key: _interval(float(grid.values[:findings][usable].mean()), replicates[key], bootstrap)
+        for key, grid in grids.items()
+    }
+
+    def behind(key: Key, leader: Key) -> Interval | None:
+        gap = averages[leader].value - averages[key].value
+        return None if key == leader else _interval(gap, replicates[leader] - replicates[key], bootstrap)
+
+    def behind_last(key: Key, leader: Key) -> Interval | None:
+        """Return the gap at the largest fraction alone."""
+        rows = usable[:, -1]
+        if key == leader or not rows.any():
+            return None
+        ours, theirs = grids[key], grids[leader]
+        gap = (theirs.values - ours.values)[:findings][rows, -1].mean()
+        return _interval(gap, (theirs.replicates - ours.replicates)[:findings][rows, -1].mean(axis=0), bootstrap)
+
+    order = sorted(grids, key=lambda key: -averages[key].value)  # by the figure that is shown; equal ones as they came
+    ranks = []
+    for mode in dict.fromkeys(mode for _, mode in order):
+        keys = [key for key in order if key[1] == mode]
+        scores = np.stack([replicates[key] for key in keys])
+        # equal models share a replicate, or the first would win all of them
+        winners = scores == scores.max(axis=0)
+        shares = (winners / winners.sum(axis=0)).mean(axis=1)
+        ranks += [
+            Rank(
+                *key,
+                averages[key],
+                float(share),
+                behind(key, keys[0]),
+                behind(key, order[0]),
+                behind_last(key, keys[0]),
+            )
+            for key, share in zip(keys, shares, strict=True)
+        ]
+    return tuple(ranks)
 
 
 def _left_out(grid: _Grid, names: Sequence[str], steps: Sequence[str]) -> tuple[str, ...]:

@@ -34,12 +34,12 @@ def read_labels(
         raise TableError(f"found uncertain={uncertain!r}, expected one of {', '.join(_POLICIES)}.")
     columns = [_parse_labels(table[column].tolist(), column) for column in findings.values()]
     cells = np.array(columns).reshape(len(findings), len(table)).T
+    labels = np.where(cells == -1, _POLICIES[uncertain], cells)
     if against is not None:
         if against in findings.values():
             raise TableError(f"{against!r} is a finding and its own control. Name another column with `--against`.")
         controls = _parse_labels(table[against].tolist(), against) == 1
-        cells = np.where((cells == 0) & ~controls[:, None], np.nan, cells)
-    labels = np.where(cells == -1, _POLICIES[uncertain], cells)
+        labels = np.where((labels == 0) & ~controls[:, None], np.nan, labels)
     counts = {finding: _count(labels[:, i], cells[:, i]) for i, finding in enumerate(findings)}
     _check_classes(counts, against)
     return labels, counts
@@ -75,7 +75,9 @@ def _parse_label(text: str) -> float:
 
 
 def _count(labels: Labels, cells: Labels) -> dict[str, int]:
-    found = {"positive": labels == 1, "negative": labels == 0, "missing": np.isnan(cells), "uncertain": cells == -1}
+    uncertain = cells == -1
+    missing = np.isnan(labels) & ~uncertain
+    found = {"positive": labels == 1, "negative": labels == 0, "missing": missing, "uncertain": uncertain}
     return {name: int(where.sum()) for name, where in found.items()}
 
 

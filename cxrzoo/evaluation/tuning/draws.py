@@ -1,6 +1,8 @@
 """Fine-tuning, or a head with drifting batch statistics, on every draw of a trial; goes on where it was stopped."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,29 @@ from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.bars import bar
 from cxrzoo.evaluation.comparison import Mode
 from cxrzoo.evaluation.contenders import Entry
-from cxrzoo.evaluation.probing import Probed
+from cxrzoo.evaluation.probes.draws import Probed
 from cxrzoo.evaluation.sampling.draws import Draw
 from cxrzoo.evaluation.sampling.protocols import Protocol
 from cxrzoo.evaluation.sampling.splits import Split
 from cxrzoo.evaluation.tables import LabelTable
 from cxrzoo.evaluation.tuning.fine_tuning import fine_tune
 from cxrzoo.evaluation.tuning.pixels import frame_images
+from cxrzoo.evaluation.tuning.requirements import check_classes, has_both
 from cxrzoo.records import digest
+from cxrzoo.sources.owners import remove_orphans
+
+
+def check_draws(table: LabelTable, draws: Sequence[Draw]) -> None:
+    """Refuse draws of which none of the findings that can be learned can be judged: before the work, not after.
+
+    Raises:
+        EvaluationError: The validation images of a draw show one class of those findings.
+    """
+    for draw in draws:
+        if len(draw.lacking) < len(table.findings):
+            learned = has_both(table.labels[draw.rows])
+            judged = np.flatnonzero(learned & has_both(table.labels[draw.valid]))
+            check_classes(len(draw.rows), learned, judged)
 
 
 def tune_draws(
@@ -38,6 +55,7 @@ def tune_draws(
     Raises:
         EvaluationError: A draw can't be trained on, or an image became unreadable.
     """
+    remove_orphans(folder, age=0.0)  # of runs that were killed: each is as large as the network
     backbone = entry.load()
     with bar(f"{entry.name}: images", len(table.files), "images", shown=shown) as advance:
         frames = frame_images(
@@ -46,6 +64,7 @@ def tune_draws(
     if frames.failures:
         row = int(table.rows[min(frames.failures)])
         raise EvaluationError(f"row {row} could be read a moment ago, and can't be now. Run the same command again.")
+    pixels_sha256 = hashlib.sha256(frames.pixels.data).hexdigest()
     settings, tuned, count = protocol.fine_tuning, [], len(table.findings)
     total = sum(protocol.epochs(draw.step) for draw in draws)
     with bar(f"{entry.name}: {mode}", total, "epochs", shown=shown) as advance:
@@ -57,7 +76,8 @@ def tune_draws(
                 )
                 continue
             facts = [backbone.provenance.weights_sha256, backbone.provenance.preprocessing_sha256, mode, seed]
-            facts += [table.sha256, split.sha256, draw.rows.tolist(), draw.valid.tolist(), protocol.name]
+            facts += [table.sha256, pixels_sha256, split.sha256, draw.rows.tolist(), draw.valid.tolist(), draw.number]
+            facts += [protocol.epochs(draw.step), asdict(settings)]
             found = fine_tune(
                 backbone,
                 frames.pixels,

@@ -1,6 +1,7 @@
 """`cxrzoo compare`: its options, and what it prints. Heavy imports stand inside: `--help` must not wait for torch."""
 
 import argparse
+import importlib
 import os
 import shlex
 import sys
@@ -15,11 +16,11 @@ _MODES = ("linear", "knn", "end-to-end", "linear-bn-adapt")
 
 def run_compare(arguments: argparse.Namespace) -> None:
     """Which model is best for a table of labels, and by how much: a report with label-efficiency curves."""
-    comparing = import_comparing()
+    comparing = _import_part("comparing")
     if arguments.save is not None:
-        from cxrzoo.evaluation.saving import check_place
-
-        check_place()  # before the work, not after
+        saving = _import_part("saving")
+        saving.check_place()  # before the work, not after
+        saving.check_dataset(arguments.save, arguments.save_url)
     try:
         comparison = comparing.compare(
             arguments.models,
@@ -43,7 +44,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
             pictures=arguments.pictures,
             progress=sys.stderr.isatty() or arguments.verbose,
             title=arguments.title,
-            command=describe_command(arguments.words),
+            command=describe_command(arguments.words, arguments.out),
         )
     except KeyboardInterrupt:
         print("\ncxrzoo: interrupted. What is done is kept: the same command goes on from there.", file=sys.stderr)
@@ -56,27 +57,24 @@ def run_compare(arguments: argparse.Namespace) -> None:
         print(f"  {show_value(rank.average)} ({show_interval(rank.average)})  {rank.model}{mode}")
     print(f"{arguments.out / comparing.REPORT}: the report; {comparing.RESULTS} beside it has all figures")
     if arguments.save is not None:
-        from cxrzoo.evaluation.saving import save_results
-
-        for path in save_results(comparison, arguments.save, dataset_url=arguments.save_url):
+        for path in saving.save_results(comparison, arguments.save, dataset_url=arguments.save_url):
             print(f"hub/{path.name}: results written")
 
 
-def import_comparing() -> ModuleType:
-    """Return the module that compares.
+def _import_part(name: str) -> ModuleType:
+    """Return a module of the evaluation.
 
     Raises:
         CxrZooError: A package of the extra `eval` is missing.
     """
     try:
-        from cxrzoo.evaluation import comparing
+        return importlib.import_module(f"cxrzoo.evaluation.{name}")
     except ImportError as error:
         if error.name is None or error.name.startswith("cxrzoo"):
             raise
         raise CxrZooError(
             f"Comparing models takes the package {error.name}, which is missing. Run `pip install 'cxrzoo[eval]'`."
         ) from error
-    return comparing
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -140,6 +138,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--save", metavar="DATASET", help="write the figures under this name into the models' manifests"
     )
+    report.add_argument("--save-url", default="", metavar="URL", help="with --save: where the data set is described")
 
 
 def _column(text: str) -> tuple[str, str]:
@@ -149,14 +148,21 @@ def _column(text: str) -> tuple[str, str]:
     return role, name
 
 
-def describe_command(words: Sequence[str]) -> str:
-    """Return the command as it was given, without the folders of this machine: of a path the last part stays."""
-    return shlex.join(["cxrzoo", *map(_last_part, words)])
+def describe_command(words: Sequence[str], out: Path | None = None) -> str:
+    """Return the command as it was given, without the folders of this machine: of a path the last part stays.
+
+    Args:
+        out: What is known to be a path, though there may be nothing yet.
+    """
+    command = shlex.join(["cxrzoo", *(_last_part(word, out) for word in words)])
+    return command.encode("utf-8", "replace").decode()  # a file's name may be no text at all
 
 
-def _last_part(word: str) -> str:
+def _last_part(word: str, out: Path | None) -> str:
     option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    path = Path(value)
-    if os.sep in value and (path.exists() or path.is_absolute() or value.startswith(("~", "."))):
-        value = path.expanduser().resolve().name
+    # not the methods of Path, which raise where there is no such user, and where a name is too long
+    path = os.path.expanduser(value)  # noqa: PTH111
+    known = Path(value) == out or os.path.exists(path)  # noqa: PTH110
+    if os.sep in value and (known or value.startswith((os.sep, "~", "."))):
+        value = Path(path).resolve().name or value
     return f"{option}{equals}{value}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cxrzoo.evaluation.probes.neighbours import score_neighbours
 from cxrzoo.evaluation.probes.solver import fit_logistic
 from cxrzoo.evaluation.sampling.draws import Draw
+from cxrzoo.evaluation.statistics.curves import Key, Targets, combine_studies
 from cxrzoo.evaluation.statistics.metrics import auroc
 
 Floats = NDArray[np.float64]
@@ -41,20 +42,24 @@ def probe_draws(
     strengths: Sequence[float],
     choose: Literal["cross-validation", "validation"],
     folds: int,
+    scale: NDArray[np.int64] | None = None,
+    studies: NDArray[np.str_] | None = None,
     on_draw: Callable[[], None] = lambda: None,
 ) -> list[Probed]:
     """Return what each draw gives; labels (images, findings) are 1, 0 or NaN, `groups` the patient of each image.
 
     The strength C of the linear probe is chosen from `strengths` for each draw and finding: by the log loss in
     cross-validation inside the draw, patients kept together, so that no label outside of it is used; or by the AUROC
-    on the draw's validation images.
+    on the draw's validation images, or on their `studies`. Its embeddings are standardised by the mean and deviation of
+    the images `scale`, all if left out: that takes no labels, and the deviations of a few images would be noise.
     """
+    embeddings = np.asarray(embeddings) if mode == "knn" else _standardise(embeddings, scale)
     probed = []
     for draw in draws:
         if mode == "knn":
             probed.append(_vote(embeddings, labels, draw, test))
         else:
-            probed.append(_fit(embeddings, labels, groups, draw, test, np.sort(strengths), choose, folds))
+            probed.append(_fit(embeddings, labels, groups, draw, test, np.sort(strengths), choose, folds, studies))
         on_draw()
     return probed
 
@@ -73,6 +78,14 @@ def _vote(embeddings: NDArray[np.float32], labels: Floats, draw: Draw, test: NDA
     return Probed(score(draw.valid), score(test))
 
 
+def _standardise(embeddings: NDArray[np.float32], scale: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    reference = (embeddings if scale is None else embeddings[scale]).astype(np.float64)
+    mean, deviation = reference.mean(axis=0), reference.std(axis=0)
+    # what is constant here says nothing elsewhere
+    deviation[deviation <= 1e-12 * np.abs(mean).max(initial=1e-300)] = np.inf
+    return np.asarray((embeddings - mean) / deviation, dtype=np.float32)
+
+
 def _fit(
     embeddings: NDArray[np.float32],
     labels: Floats,
@@ -82,36 +95,37 @@ def _fit(
     strengths: Floats,
     choose: str,
     folds: int,
+    studies: NDArray[np.str_] | None,
 ) -> Probed:
-    features = embeddings[draw.rows].astype(np.float64)
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale[scale <= 1e-12 * np.abs(mean).max(initial=1e-300)] = np.inf  # what is constant here says nothing elsewhere
-
-    def standardised(rows: NDArray[np.int64]) -> Floats:
-        result: Floats = (embeddings[rows] - mean) / scale
-        return result
-
-    known, targets = ~np.isnan(labels[draw.rows]), np.nan_to_num(labels[draw.rows])
     usable = np.flatnonzero(_has_both(labels[draw.rows]))
-    logits = {"valid": np.full((len(draw.valid), labels.shape[1]), np.nan)}
-    logits["test"] = np.full((len(test), labels.shape[1]), np.nan)
+    logits = {
+        part: np.full((len(rows), labels.shape[1]), np.nan) for part, rows in (("valid", draw.valid), ("test", test))
+    }
     chosen = np.full(labels.shape[1], np.nan)
-    if len(usable):
-        features = (features - mean) / scale
-        known, targets = known[:, usable].astype(np.float64), targets[:, usable]
-        if len(strengths) == 1:
-            best = np.zeros(len(usable), np.int64)
-        elif choose == "validation" and len(draw.valid):
-            best = _choose_by_validation(
-                features, targets, known, strengths, standardised(draw.valid), labels[draw.valid][:, usable]
-            )
-        else:
-            best = _choose_by_folds(features, targets, known, strengths, groups[draw.rows], folds)
-        chosen[usable] = strengths[best]
-        solution = fit_logistic(features, targets, known, chosen[usable], tol=1e-10)
-        for part, rows in (("valid", draw.valid), ("test", test)):
-            logits[part][:, usable] = standardised(rows) @ solution.coefficients + solution.intercepts
+    if not len(usable):  # a coin may draw no image at all, of which there is no mean
+        return Probed(**logits, strengths=tuple(chosen.tolist()))
+    features = embeddings[draw.rows].astype(np.float64)
+    known = (~np.isnan(labels[draw.rows][:, usable])).astype(np.float64)
+    targets = np.nan_to_num(labels[draw.rows][:, usable])
+    if len(strengths) == 1:
+        best = np.zeros(len(usable), np.int64)
+    elif choose == "validation" and len(draw.valid):
+        valid_labels = labels[draw.valid][:, usable]
+        seen = Targets(tuple(map(str, usable)), valid_labels, groups[draw.valid], _take(studies, draw.valid))
+        best = _choose_by_validation(
+            features, targets, known, strengths, embeddings[draw.valid].astype(np.float64), seen
+        )
+    else:
+        best = _choose_by_folds(features, targets, known, strengths, groups[draw.rows], folds)
+    chosen[usable] = strengths[best]
+    solution = fit_logistic(features, targets, known, chosen[usable], tol=1e-10)
+    for part, rows in (("valid", draw.valid), ("test", test)):
+        logits[part][:, usable] = embeddings[rows].astype(np.float64) @ solution.coefficients + solution.intercepts
     return Probed(**logits, strengths=tuple(chosen.tolist()))
+
+
+def _take(names: NDArray[np.str_] | None, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
+    return None if names is None else names[rows]
 
 
 def _has_both(labels: Floats) -> NDArray[np.bool_]:
@@ -121,14 +135,16 @@ def _has_both(labels: Floats) -> NDArray[np.bool_]:
 
 
 def _choose_by_validation(
-    features: Floats, targets: Floats, known: Floats, strengths: Floats, valid: Floats, valid_labels: Floats
+    features: Floats, targets: Floats, known: Floats, strengths: Floats, valid: Floats, seen: Targets
 ) -> NDArray[np.int64]:
     count = targets.shape[1]
     each = len(strengths)
     solution = fit_logistic(
         features, np.repeat(targets, each, axis=1), np.repeat(known, each, axis=1), np.tile(strengths, count)
     )
-    logits = valid @ solution.coefficients + solution.intercepts
+    key: Key = ("", "linear")
+    combined, of_key = combine_studies(seen, {key: (valid @ solution.coefficients + solution.intercepts)[None]})
+    valid_labels, logits = combined.labels, of_key[key][0]
     best = np.full(count, each // 2)
     for finding in range(count):
         used = ~np.isnan(valid_labels[:, finding])
@@ -148,10 +164,11 @@ def _choose_by_folds(
     for finding in range(count):
         fold = _assign_folds(targets[:, finding], known[:, finding], groups, folds)
         for number in range(fold.max() + 1):
-            weights = known[:, finding] * (fold != number)
-            if len(np.unique(targets[weights > 0, finding])) == 2:
+            weights, out = (known[:, finding] * (fold != number), known[:, finding] * (fold == number))
+            # a held-out fold of one class would always ask for the weakest penalty, or the strongest
+            if all(len(np.unique(targets[part > 0, finding])) == 2 for part in (weights, out)):
                 columns.append(weights)
-                held.append(known[:, finding] * (fold == number))
+                held.append(out)
                 owners.append(finding)
     best = np.full(count, each // 2)  # too few patients to hold some out: the middle of the grid
     if not columns:
