@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import cxrzoo
 from cxrzoo.cli import main
 from cxrzoo.cli.comparing import describe_command
 from cxrzoo.embedding import embed_table
-from cxrzoo.errors import EvaluationError, FolderError, TableError, UnknownModelError
+from cxrzoo.errors import EvaluationError, FolderError, RecordError, TableError, UnknownModelError
+from cxrzoo.evaluation.bars import bar
 from cxrzoo.evaluation.comparison import Comparison, read_comparison
+from cxrzoo.evaluation.contenders import list_entries
 
 TRAIN, VALID, TEST = 48, 12, 100
 COUNT = TRAIN + VALID + TEST
@@ -93,7 +96,7 @@ def test_the_command(table: Path, resnet18_folder: Path, tmp_path: Path, capsys:
     assert (floor.name, floor.kind) == ("untrained:resnet18", "untrained")
     loaded = cxrzoo.load(resnet18_folder)
     assert model.weights_sha256 == loaded.provenance.weights_sha256
-    assert comparison.fractions == ("1 %", "5 %", "20 %", "100 %")
+    assert comparison.fractions == ("20 %", "100 %")  # of 48 images, less would be too few
     assert len(list(csv.DictReader((out / "split.csv").open()))) == COUNT
     texts = [(out / name).read_text() for name in ("report.html", "results.json")]
     for text in texts:
@@ -155,14 +158,18 @@ def test_drawn_split_is_replayed(tmp_path: Path, stores: list[str]) -> None:
     assert first.points == second.points
 
 
-def test_a_bad_image_is_a_row_in_the_report(tmp_path: Path) -> None:
-    """A damaged image is left out for all models and listed by its row, and the rest is compared."""
+def test_a_bad_image_is_a_row_in_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged image is left out for all models, listed by its row and told of first, and the rest is compared."""
     data = make_table(tmp_path / "data", damaged=(3, 150))
+    (tmp_path / "data" / "images" / "Meyer^Anna_9.png").unlink()
     arguments = ["compare", "untrained:resnet10t", "--no-floor", "--data", str(data), "--label", "pneumonia"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
 
     comparison = read_comparison(tmp_path / "out" / "results.json")
-    assert set(comparison.setting.unreadable) == {"4", "151"}
+    assert set(comparison.setting.unreadable) == {"4", "10", "151"}
+    assert "1 of 160 images could not be read (missing): row 10." in comparison.notes[:2]
+    assert [note for note in comparison.notes[:2] if note.endswith("rows 4, 151.")]
+    assert "cxrzoo: warning: 1 of 160 images could not be read (missing): row 10\n" in capsys.readouterr().err
     assert {part.name: part.images for part in comparison.setting.parts}["test"] == TEST - 1
 
 
@@ -188,6 +195,11 @@ def test_too_few_cases_are_refused_before_the_work(table: Path, tmp_path: Path) 
         (["moco-cxr-resnet18:"], {}, EvaluationError, "no preprocessing named ''"),
         (["moco-cxr-resnet18", "moco-cxr-resnet18:pretrain"], {}, EvaluationError, "are the same model"),
         (["untrained:nosuch"], {}, EvaluationError, "no architecture named 'nosuch'"),
+        (["TABLE"], {}, FolderError, "is a file, expected .* `cxrzoo convert` makes a folder"),
+        (["STORE"], {"floor": "resnet10t"}, EvaluationError, "`--floor untrained:resnet10t`"),
+        (["STORE"], {"test_share": 0.4}, EvaluationError, "a table that gives the split"),
+        (["STORE"], {"test_share": 0.4, "split": "split.csv"}, EvaluationError, "a split that is replayed"),
+        (["STORE"], {"test_share": 1.5, "columns": {"split": ""}}, RecordError, "split: test: found 1.5"),
         (["./nosuch"], {}, FolderError, "is no folder"),
         (["~nosuch/model"], {}, FolderError, "is no folder"),
         (["x" * 300], {}, UnknownModelError, "no model is named"),
@@ -212,7 +224,7 @@ def test_what_is_refused(
     tmp_path: Path,
 ) -> None:
     """What can't be compared is refused before anything is embedded, by a text that says what to do."""
-    given = [stores[0] if model == "STORE" else model for model in models]
+    given = [{"STORE": stores[0], "TABLE": str(table)}.get(model, model) for model in models]
     findings = options.pop("findings", ["pneumonia"])
 
     with pytest.raises(error, match=says):
@@ -258,6 +270,20 @@ def test_arrays_give_the_same_figures(compared: tuple[Comparison, Path], table: 
 
     assert found.points == compared[0].points
     assert found.ranking == compared[0].ranking
+
+
+def test_an_array_may_be_the_floor() -> None:
+    """Embeddings that are called untrained:… are the floor, and never what is recommended."""
+    random = np.random.default_rng(0)
+    labels = np.arange(COUNT * 3) % 2
+    arrays = {
+        "untrained:mine": labels[:, None] + random.normal(0, 1, (len(labels), 2)),
+        "mine": random.normal(size=(len(labels), 2)),
+    }
+    found = cxrzoo.label_efficiency(arrays, labels, patients=np.arange(len(labels)))
+
+    assert [contender.kind for contender in found.contenders] == ["untrained", "store"]
+    assert found.recommendation.startswith("Take none of these yet")
 
 
 @pytest.mark.parametrize(
@@ -320,6 +346,95 @@ def test_a_store_of_other_images_is_refused(tmp_path: Path, stores: list[str]) -
 
     with pytest.raises(EvaluationError, match="noisy: 1 of 160 images have another size.*row 7 the first"):
         cxrzoo.compare(stores, data, ["pneumonia"], out=tmp_path / "out", **QUICK)
+
+
+def test_a_store_of_another_table_is_refused(tmp_path: Path, stores: list[str]) -> None:
+    """A store that lacks images is refused by the first row of the table that it lacks."""
+    data = make_table(tmp_path / "data")
+    lines = data.read_text().replace("Meyer^Anna_6.png", "elsewhere.png").replace("Anna_8.png", "Anna_8.dcm")
+    data.write_text(lines)
+
+    with pytest.raises(EvaluationError, match="noisy: 2 of 160 images are not .* row 7 of .*cxrzoo embed --data TABLE"):
+        cxrzoo.compare(stores, data, ["pneumonia"], out=tmp_path / "out", **QUICK)
+
+
+def test_images_that_need_a_look_are_told(tmp_path: Path) -> None:
+    """Notices of given stores are told once for each code, by the first rows, as a warning and among the notes."""
+    from test_store import make_model
+
+    from cxrzoo.embedding import open_store
+    from cxrzoo.embedding.parts import Row
+
+    data = make_table(tmp_path / "data")
+    with data.open() as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    for number, folder in enumerate(folders):
+        model = make_model(weights_sha256=str(number) * 64)
+        embed_table(model, data.parent, paths, folder, workers=0)
+        store = open_store(folder)
+        chosen = paths[3 + number : 10 + number]
+        rows = [Row(path, (data.parent / path).stat().st_size, 0, notices=("view",)) for path in chosen]
+        store.add(rows, store.read(chosen)[0])
+
+    with pytest.warns(
+        cxrzoo.ImageWarning, match=r"8 of 160 images should be looked at \(view\): rows 4, 5, 6, 7, 8, …"
+    ):
+        found = cxrzoo.compare(folders, data, "pneumonia", out=tmp_path / "out", modes="knn", **QUICK)
+
+    assert found.notes[0] == "8 of 160 images should be looked at (view): rows 4, 5, 6, 7, 8, …"
+
+
+def test_stores_say_their_model(table: Path, stores: list[str], tmp_path: Path) -> None:
+    """A store bears the name of its model beside its own, if they differ, and is the baseline by its own alone."""
+    from test_store import make_images, make_model
+
+    names = make_images(tmp_path / "images", 2)
+    for folder, model in (("emb", "net"), ("net", "net"), ("other", "mean")):
+        embed_table(make_model(model=model), tmp_path / "images", names, tmp_path / folder, workers=0)
+
+    def name(*folders: str) -> list[str]:
+        return [entry.name for entry in list_entries([str(tmp_path / folder) for folder in folders])]
+
+    assert name("emb", "other") == ["emb (net)", "other (mean)"]
+    assert name("net") == ["net"]
+    assert name("emb", "net") == ["emb", "net"]  # of one model: told apart by their folders
+    found = cxrzoo.compare(stores[:1], table, ["pneumonia"], out=tmp_path / "out", baseline="noisy", **QUICK)
+    assert (found.baseline, found.title) == ("noisy (mean)", "pneumonia: 1 model compared")
+
+
+def test_the_share_of_the_test_part(tmp_path: Path, stores: list[str]) -> None:
+    """`--test-share` draws so many test images in place of the protocol's, and `--column split=` draws at all."""
+    data = make_table(tmp_path / "data")
+    words = ["compare", stores[0], "--data", str(data), "--label", "pneumonia", "--no-floor", "--no-pictures"]
+
+    assert main([*words, "--column", "split=", "--test-share", ".6", "--out", str(tmp_path / "out")]) == 0
+    found = read_comparison(tmp_path / "out" / "results.json")
+    assert {part.name: part.images for part in found.setting.parts}["test"] == pytest.approx(0.6 * COUNT, abs=2)
+    assert found.setting.protocol["split"]["test"] == 0.6
+
+
+def test_a_column_without_a_role(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--column` needs a role and an equals sign."""
+    for word in ("split", "=split"):
+        with pytest.raises(SystemExit):
+            main(["compare", "a", "--data", "b", "--label", "c", "--column", word])
+        assert "expected ROLE=NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_bars(shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bar counts what was done before, hidden or shown, and is as wide as 80 columns where none are known."""
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((0, 0)))
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    with bar("probes", 10, "draws", shown=shown) as advance:
+        advance(4, before=True)
+        advance(6)
+
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.strip()]
+    assert bool(lines) == shown
+    assert not shown or ("10/10" in lines[-1] and 70 < len(lines[-1]) <= 80)
 
 
 def test_figures_are_saved(
@@ -400,6 +515,19 @@ def test_few_patients_with_a_finding_are_told() -> None:
         cxrzoo.label_efficiency(arrays, labels, patients=owners[4], splits=splits)
 
 
+def test_one_may_be_given_as_it_is() -> None:
+    """A finding and a mode alone need no list; embeddings without names are refused, saying what to give."""
+    arrays, labels, patients = make_arrays()
+    options: dict[str, Any] = {"patients": patients, "test_share": 0.5}
+
+    found = cxrzoo.label_efficiency(arrays, labels, findings="edema", modes="knn", **options)
+
+    assert (found.findings, found.modes) == (("edema",), ("knn",))
+    assert {part.name: part.images for part in found.setting.parts}["test"] == pytest.approx(300, abs=2)
+    with pytest.raises(EvaluationError, match=r"found ndarray, expected arrays by name. Give {'name': array}"):
+        cxrzoo.label_efficiency(arrays["a"], labels, **options)
+
+
 def test_a_finding_that_cannot_be_learned_is_refused() -> None:
     """A finding that no training image has is refused by its name, and not left to be NaN."""
     arrays, labels, patients = make_arrays()
@@ -425,7 +553,7 @@ def test_departures_from_a_protocol_are_told() -> None:
         for protocol in ("dvme", "moco-cxr")
     ]
 
-    assert "training images only: 500 images." in notes[0]
+    assert "Left out, since of 480 training images it would be too few, or all: 500 images." in notes[0]
     assert "the table names none" in notes[1]
 
 

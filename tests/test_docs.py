@@ -96,16 +96,26 @@ def test_links_in_the_documents_lead_somewhere() -> None:
             assert ((ROOT / name).parent / link).exists(), (name, link)
 
 
-def test_architecture_names_every_module() -> None:
-    """ARCHITECTURE.md has each module of the package, and none that is gone."""
-    table = read("ARCHITECTURE.md").partition("## The modules")[2].partition("## Two roads")[0]
-    named = set(
+def named_in(title: str) -> set[str]:
+    """Return the modules in the first column of the tables below a title of ARCHITECTURE.md."""
+    table = read("ARCHITECTURE.md").partition(f"## {title}")[2].partition("\n## ")[0]
+    return set(
         re.findall(r"`([a-z_]+)/?`", "\n".join(line.split("|")[1] for line in table.splitlines() if "| `" in line))
     )
-    package = Path(cxrzoo.__file__).parent
-    modules = {p.stem for p in package.glob("*.py")} | {p.parent.name for p in package.glob("*/__init__.py")}
 
-    assert modules - {"__init__", "__main__", "cxrzoo"} == named
+
+def modules_of(package: Path) -> set[str]:
+    """Return the modules and packages that stand directly in a package."""
+    found = {p.stem for p in package.glob("*.py")} | {p.parent.name for p in package.glob("*/__init__.py")}
+    return found - {"__init__", "__main__", package.name}
+
+
+def test_architecture_names_every_module() -> None:
+    """ARCHITECTURE.md has each module of the package, and none that is gone."""
+    package = Path(cxrzoo.__file__).parent
+
+    assert modules_of(package) == named_in("The modules")
+    assert modules_of(package / "evaluation") == named_in("The rooms")
 
 
 def test_version_is_stated_once() -> None:

@@ -149,7 +149,10 @@ CROSSING = "path,patient,split,pneumonia\na,1,train,1\nb,1,test,0\nc,2,test,0\nd
 
 def test_crossing_patients(tmp_path: Path) -> None:
     """Patients in several parts are refused, naming rows, not patients; rows without labels don't count."""
-    with pytest.raises(TableError, match=r"patients in more than one part of the split: 1, rows 1 and 2\..*per-split"):
+    with pytest.raises(
+        TableError,
+        match=r"more than one part of the split: 1, rows 1 and 2\..*`--patients-per-split` .*`--column split=`",
+    ):
         read(tmp_path, CROSSING)
 
 
@@ -285,11 +288,34 @@ def test_refused(tmp_path: Path, text: str | bytes, options: dict[str, object], 
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """A file that is not there is a TableError, without its name."""
-    with pytest.raises(TableError, match="the table can't be read: No such file") as caught:
-        read_table(tmp_path / "mueller.csv", ["x"])
+    """A file that is not there is a TableError, which says the option and the last part of the path."""
+    with pytest.raises(TableError, match=r"`--data` .*can't be read: labels\.csv: No such file") as caught:
+        read_table(tmp_path / "labels.csv", ["x"])
 
-    assert "mueller" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_labels_in_words(tmp_path: Path) -> None:
+    """With a positive word, cells that say it are 1 in whatever case, empty ones missing, and all others 0."""
+    text = "path,patient,diagnosis\na,1,Pneumonia\nb,2,normal\nc,3,\nd,4,PNEUMONIA\ne,5,tuberculosis\n"
+
+    table = read(tmp_path, text, ("diagnosis",), positive="pneumonia")
+
+    assert (("a", "b", "d", "e"), [1, 0, 1, 0]) == (table.paths, table.labels[:, 0].tolist())
+    assert {"positive": 2, "negative": 2, "missing": 1, "uncertain": 0} == table.counts["diagnosis"]
+    with pytest.raises(TableError, match=r"no cell says 'flu'; the first says 'Pneumonia'.*--positive VALUE"):
+        read(tmp_path, text, ("diagnosis",), positive="flu")
+    with pytest.raises(TableError, match=r"row 1, column 'diagnosis': found 'Pneumonia'.*`--positive VALUE`"):
+        read(tmp_path, text, ("diagnosis",))
+
+
+def test_a_positive_word_is_not_looked_for_in_controls(tmp_path: Path) -> None:
+    """The control column keeps its 1 and 0 where the finding is told by a word."""
+    text = "path,patient,diagnosis,healthy\na,1,flu,0\nb,2,none,1\nc,3,none,0\n"
+
+    table = read(tmp_path, text, ("diagnosis",), positive="flu", against="healthy")
+
+    assert (("a", "b"), [1, 0]) == (table.paths, table.labels[:, 0].tolist())
 
 
 def test_messages_name_no_images(tmp_path: Path) -> None:

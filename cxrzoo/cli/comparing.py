@@ -34,11 +34,13 @@ def run_compare(arguments: argparse.Namespace) -> None:
             floor=arguments.floor,
             seed=arguments.seed,
             uncertain=arguments.uncertain,
+            positive=arguments.positive,
             image_level=arguments.image_level,
             patient_ids="per-split" if arguments.patients_per_split else "global",
             columns=dict(arguments.column),
             root=arguments.root,
             split=arguments.split,
+            test_share=arguments.test_share,
             workers=arguments.workers,
             device=arguments.device,
             pictures=arguments.pictures,
@@ -99,17 +101,21 @@ def add_options(command: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--uncertain", choices=("ignore", "positive", "negative"), default="ignore", help="what -1 means (ignore)"
     )
+    what.add_argument("--positive", metavar="VALUE", help="of labels in words, the one that is 1; all others are 0")
     what.add_argument(
         "--column",
         type=_column,
         action="append",
         default=[],
         metavar="ROLE=NAME",
-        help="where path, patient, study, view or split has an unusual name",
+        help="where path, patient, study, view or split has an unusual name; ROLE= to use no column for it",
     )
     what.add_argument("--root", type=Path, metavar="DIR", help="where paths start; the table's own folder if left out")
     split = command.add_argument_group("the split", "by patient, unless told otherwise")
     split.add_argument("--split", type=Path, metavar="FILE", help="a split.csv of an earlier run, to be used again")
+    split.add_argument(
+        "--test-share", type=float, metavar="SHARE", help="of a drawn split, such as .4; the protocol's if left out"
+    )
     split.add_argument("--seed", type=int, default=0, help="of split, draws and replicates (0)")
     split.add_argument(
         "--image-level", action="store_true", help="images of one patient may fall into several parts of the split"
@@ -143,8 +149,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def _column(text: str) -> tuple[str, str]:
     role, found, name = text.partition("=")
-    if not found or not name:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected ROLE=NAME, such as path=Image_Index")
+    if not found or not role:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected ROLE=NAME, such as path=Image_Index, or ROLE= for no column"
+        )
     return role, name
 
 

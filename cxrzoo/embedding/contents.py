@@ -131,7 +131,7 @@ class EmbeddingStore:
         if missing:
             raise EvaluationError(
                 f"{len(missing)} of {len(paths)} images are not in the embedding store, number {missing[0]} the first. "
-                "Run `cxrzoo embed --data TABLE` with the same model and folder, or leave them out."
+                "Is the store of another table? `cxrzoo embed --data TABLE --out STORE` with the same model adds them."
             )
         return [self._places[path].row for path in paths]
 

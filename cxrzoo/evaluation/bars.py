@@ -1,5 +1,6 @@
 """Progress bars with the time left, on stderr."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -16,7 +17,9 @@ class Advance(Protocol):
 @contextmanager
 def bar(title: str, total: int, unit: str, *, shown: bool) -> Iterator[Advance]:
     """Show a bar while the block runs, if `shown`; the block calls what it is given after each step."""
-    with tqdm(total=total, desc=title, unit=f" {unit}", disable=not shown, dynamic_ncols=True) as progress:
+    # not tqdm's own dynamic_ncols: in a terminal that says it has 0 columns, that prints empty lines
+    columns = shutil.get_terminal_size().columns
+    with tqdm(total=total, desc=title, unit=f" {unit}", disable=not shown, ncols=columns) as progress:
 
         def advance(count: int, *, before: bool = False) -> None:
             if before and shown:  # one that is not shown has no such attribute

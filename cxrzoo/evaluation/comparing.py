@@ -1,25 +1,28 @@
 """A table of labels and some models -> one comparison and its report: embed, draw, probe, measure."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cxrzoo.errors import EvaluationError
+from cxrzoo.errors import EvaluationError, ImageWarning
 from cxrzoo.evaluation.comparison import MACRO, Comparison, Contender, Mode, write_comparison
 from cxrzoo.evaluation.contenders import Entry, list_entries
-from cxrzoo.evaluation.gathering import gather
+from cxrzoo.evaluation.gathering import describe_images, gather
 from cxrzoo.evaluation.report import render_report
 from cxrzoo.evaluation.report.misses import picture_misses
 from cxrzoo.evaluation.sampling.draws import draw_subsets
-from cxrzoo.evaluation.sampling.protocols import load_protocol
+from cxrzoo.evaluation.sampling.protocols import Protocol, load_protocol
 from cxrzoo.evaluation.sampling.splits import make_split, replay_split, write_split
-from cxrzoo.evaluation.tables import read_table, table_of_arrays
+from cxrzoo.evaluation.tables import LabelTable, read_table, table_of_arrays
 from cxrzoo.evaluation.trials import Trial, check_trial, conclude, probe
 from cxrzoo.evaluation.tuning.draws import check_draws, tune_draws
+from cxrzoo.evaluation.untrained import PREFIX
 from cxrzoo.sources import write_atomically
 
 if TYPE_CHECKING:
@@ -27,29 +30,33 @@ if TYPE_CHECKING:
 
     import pandas
 
+Word = TypeVar("Word", bound=str)
+
 REPORT, RESULTS, SPLIT = "report.html", "results.json", "split.csv"
 #: What neither XML nor UTF-8 can hold; but blanks of all kinds may be in a name.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def compare(
-    models: Sequence[str],
+    models: Sequence[str] | str,
     data: "str | os.PathLike[str] | pandas.DataFrame",
-    findings: Sequence[str],
+    findings: Sequence[str] | str,
     *,
     out: "str | os.PathLike[str]",
     against: str | None = None,
     baseline: str | None = None,
     protocol: str = "default",
-    modes: Sequence[Mode] = ("linear",),
+    modes: Sequence[Mode] | Mode = ("linear",),
     floor: str | None = None,
     seed: int = 0,
     uncertain: str = "ignore",
+    positive: str | None = None,
     image_level: bool = False,
     patient_ids: str = "global",
     columns: Mapping[str, str] | None = None,
     root: "str | os.PathLike[str] | None" = None,
     split: "str | os.PathLike[str] | None" = None,
+    test_share: float | None = None,
     workers: int = 1,
     device: str = "cpu",
     pictures: bool = True,
@@ -62,7 +69,8 @@ def compare(
     What takes long is kept in `out` as it comes: the same call goes on where one was interrupted.
 
     Args:
-        models: Names, NAME:VARIANT, model folders, hf-hub:org/name, untrained:ARCHITECTURE, or embedding stores.
+        models: Names, NAME:VARIANT, model folders, hf-hub:org/name, untrained:ARCHITECTURE, or embedding stores; of
+            models, findings and modes one alone may be given as it is.
         data: A CSV or Parquet file, or a data frame: a path a row, one or several columns of labels, and optionally
             patient, study, view and split.
         findings: The columns of labels: 1, 0, -1 for uncertain, empty for missing.
@@ -73,20 +81,28 @@ def compare(
         modes: Any of "linear", "knn", "end-to-end", "linear-bn-adapt".
         floor: An untrained network, "untrained:ARCHITECTURE", as the floor; the protocol's if left out, "" for none.
         uncertain: What -1 means: "ignore", "positive" or "negative".
+        positive: The word that means 1 in columns of text, where all others mean 0.
         image_level: Let images of one patient fall into several parts of the split.
         patient_ids: "per-split" where patients are numbered anew in each part of a given split.
         columns: Names of the columns of path, patient, study, view, split, where they are unusual.
         root: Folder that paths in the table start from; the table's own if left out.
-        split: A split.csv that an earlier run wrote, to be used again.
+        split: A split.csv that an earlier run wrote, to be used again, for the same images or fewer of them.
+        test_share: Share of the images for the test part of a drawn split, in place of the protocol's.
 
     Raises:
         TableError: The table can't be used; the text names row and column.
         EvaluationError: There are too few cases for an interval, or the models can't be compared like this.
         UnknownModelError: No manifest has this name.
     """
+    models, findings, modes = _listed(models), _listed(findings), _listed(modes)
     folder, plan = Path(out), load_protocol(protocol)
     _check_counts(seed=seed, workers=workers)
     floor = plan.floor if floor is None else floor
+    if floor and not floor.startswith(PREFIX):
+        raise EvaluationError(
+            f"floor: found {floor!r}, expected {PREFIX}ARCHITECTURE. Say `--floor {PREFIX}{floor}` (Python: "
+            f"floor={PREFIX + floor!r})."
+        )
     entries = list_entries([*models, *([floor] if floor and floor not in models else [])])
     baseline = _baseline(entries, baseline)
     _check_modes(entries, modes)
@@ -95,11 +111,14 @@ def compare(
         findings,
         against=against,
         uncertain=uncertain,
+        positive=positive,
         image_level=image_level,
         patient_ids=patient_ids,
         root=root,
         columns=columns,
     )
+    if test_share is not None:
+        plan = _share_out(plan, test_share, table, replayed=split is not None)
     drawn = make_split(table, plan, seed) if split is None else replay_split(Path(split), table)
     # before hours of embedding, not after
     _check_names([title, command, *(entry.name for entry in entries)], table.findings)
@@ -114,6 +133,9 @@ def compare(
     failures: dict[int, str] = {}
     for found in gathered:
         failures |= found.failures
+    remarks = describe_images(gathered, table.rows)
+    for code, text in remarks:  # at once: it may be why what is left can't be judged
+        warnings.warn(ImageWarning(text, code), stacklevel=2)
     good = np.setdiff1d(np.arange(len(table.rows)), sorted(failures))
     kept, left = table.keep(good), drawn.keep(good)
     trial = Trial(kept, left, draw_subsets(kept, left, plan, seed), plan, seed)
@@ -139,9 +161,10 @@ def compare(
         probed,
         [found.contender for found in gathered],
         baseline,
-        title=title or f"{', '.join(table.findings)}: {len(models)} models compared",
+        title=title or f"{', '.join(table.findings)}: {len(models)} model{'s' * (len(models) != 1)} compared",
         command=command,
         unreadable={str(int(table.rows[position])): code for position, code in sorted(failures.items())},
+        remarks=[text if text.endswith("…") else f"{text}." for _, text in remarks],
     )
     files = dict(zip(kept.rows.tolist(), kept.files, strict=True))
     shown = picture_misses(comparison.misses, files, workers=workers) if pictures else {}
@@ -154,31 +177,37 @@ def label_efficiency(
     embeddings: Mapping[str, ArrayLike],
     labels: ArrayLike,
     *,
-    findings: Sequence[str] | None = None,
+    findings: Sequence[str] | str | None = None,
     patients: Sequence[object] | None = None,
     studies: Sequence[object] | None = None,
     splits: Sequence[str] | None = None,
     image_level: bool = False,
     baseline: str | None = None,
     protocol: str = "default",
-    modes: Sequence[Mode] = ("linear",),
+    modes: Sequence[Mode] | Mode = ("linear",),
+    test_share: float | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Comparison:
     """Return label-efficiency curves and paired differences of embeddings that are at hand as arrays.
 
     Args:
-        embeddings: For each model (images, dimension), all of the same images.
+        embeddings: For each model, by its name, (images, dimension), all of the same images.
         labels: (images,) or (images, findings): 1, 0, NaN for missing, -1 for uncertain (not used).
         patients: Of each image; required unless `image_level`.
         splits: "train", "valid" or "test" of each image; drawn if left out.
-        baseline, protocol, modes, seed: As for `compare`; modes that need images are not possible.
+        baseline, protocol, modes, test_share, seed: As for `compare`; modes that need images are not possible.
 
     Raises:
         TableError: Shapes or labels don't fit.
         EvaluationError: There are too few cases for an interval.
     """
-    plan = load_protocol(protocol)
+    if not isinstance(embeddings, Mapping):
+        raise EvaluationError(
+            f"embeddings: found {type(embeddings).__name__}, expected arrays by name. Give {{'name': array}}."
+        )
+    modes, plan = _listed(modes), load_protocol(protocol)
+    findings = None if findings is None else _listed(findings)
     _check_counts(seed=seed)
     table = table_of_arrays(
         labels, findings=findings, patients=patients, studies=studies, splits=splits, image_level=image_level
@@ -199,14 +228,36 @@ def label_efficiency(
         found = impossible or ("no embeddings" if modes else "no modes")
         raise EvaluationError(f"found {found}, expected embeddings, and modes linear or knn.")
     _check_names([*arrays], table.findings)
+    if test_share is not None:
+        plan = _share_out(plan, test_share, table)
     drawn = make_split(table, plan, seed)
     trial = Trial(table, drawn, draw_subsets(table, drawn, plan, seed), plan, seed)
     check_trial(trial)
-    contenders = [Contender(name, "store", "", "", "", array.shape[1]) for name, array in arrays.items()]
+    contenders = [
+        Contender(name, "untrained" if name.startswith(PREFIX) else "store", "", "", "", array.shape[1])
+        for name, array in arrays.items()
+    ]
     first = baseline or contenders[0].name
     if first not in arrays:
         raise EvaluationError(f"baseline: found {first!r}, expected one of {', '.join(arrays)}.")
     return conclude(trial, probe(trial, arrays, modes, progress), contenders, first)
+
+
+def _listed(words: Sequence[Word] | Word) -> Sequence[Word]:
+    """Return words as a sequence, of one where one was given."""
+    return [words] if isinstance(words, str) else words
+
+
+def _share_out(plan: Protocol, share: float, table: LabelTable, *, replayed: bool = False) -> Protocol:
+    """Return the protocol with another share of test images."""
+    if replayed or table.splits is not None:
+        found = "a split that is replayed (`--split`, Python: split)" if replayed else "a table that gives the split"
+        raise EvaluationError(
+            f"test share: found {share:g} together with {found}, expected a split that is drawn. Leave `--test-share` "
+            "(Python: test_share) out"
+            + ("." if replayed else ", or say `--column split=` (Python: columns={'split': ''}) to draw one.")
+        )
+    return replace(plan, split=replace(plan.split, test=share))
 
 
 def _baseline(entries: Sequence[Entry], asked: str | None) -> str:
@@ -218,6 +269,7 @@ def _baseline(entries: Sequence[Entry], asked: str | None) -> str:
     # the very name first: NAME is another model than NAME:VARIANT, which was asked for by it
     found = [entry.name for entry in entries if asked == entry.name]
     found += [entry.name for entry in entries if asked == entry.asked]
+    found += [entry.name for entry in entries if entry.kind == "store" and entry.name.startswith(f"{asked} (")]
     if not found:
         raise EvaluationError(f"baseline: found {asked!r}, expected one of the models: {', '.join(names)}.")
     return found[0]

@@ -3,11 +3,12 @@
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cxrzoo.embedding.contents import EmbeddingStore
+from cxrzoo.embedding.identity import read_identity
 from cxrzoo.embedding.store import open_store
 from cxrzoo.errors import EvaluationError, FolderError
 from cxrzoo.evaluation.untrained import PREFIX, check_untrained, make_untrained
@@ -43,11 +44,13 @@ class Entry:
 def list_entries(models: Sequence[str]) -> list[Entry]:
     """Return an entry for each of `models`, before anything is fetched: a misspelt name should not cost an hour.
 
-    Each is a name, NAME:VARIANT, a model folder, hf-hub:org/name, untrained:ARCHITECTURE, or an embedding store.
+    Each is a name, NAME:VARIANT, a model folder, hf-hub:org/name, untrained:ARCHITECTURE, or an embedding store. A
+    store's name also says the model, "FOLDER (MODEL)", unless that is its own name, or all stores are of one model.
 
     Raises:
         UnknownModelError: No manifest has this name.
-        FolderError: A folder is not there, or is no model folder.
+        FolderError: A folder is not there, or is no model folder, or a file.
+        RecordError: A store doesn't say of which model it is.
         EvaluationError: A variant or an architecture is unknown, or two entries have the same name or are the same.
     """
     entries = [_entry(model) for model in models]
@@ -61,7 +64,19 @@ def list_entries(models: Sequence[str]) -> list[Entry]:
     for entry, other in itertools.combinations(entries, 2):
         if (entry.asked, entry.variant) == (other.asked, other.variant):
             raise EvaluationError(f"{entry.name} and {other.name} are the same model. Leave one out.")
-    return entries
+    return _name_models(entries)
+
+
+def _name_models(entries: Sequence[Entry]) -> list[Entry]:
+    stored = {entry.name: read_identity(Path(entry.asked)).model for entry in entries if entry.kind == "store"}
+    if len(stored) > 1 and len(set(stored.values())) == 1:
+        return list(entries)
+    return [
+        replace(entry, name=f"{entry.name} ({stored[entry.name]})")
+        if stored.get(entry.name, entry.name) != entry.name
+        else entry
+        for entry in entries
+    ]
 
 
 def _entry(asked: str) -> Entry:
@@ -76,6 +91,11 @@ def _entry(asked: str) -> Entry:
         # The last part alone: what stands above it is no business of a report
         return (
             Entry(path.resolve().name, str(path), "store") if (path / "store.json").exists() else _folder(asked, path)
+        )
+    if os.path.isfile(path) and asked not in list_models():  # noqa: PTH113
+        raise FolderError(
+            f"{asked} is a file, expected the name of a model or a folder. Of a checkpoint, `cxrzoo convert` makes a "
+            "folder, which can be given here."
         )
     name, colon, variant = asked.partition(":")
     if "/" in asked or "\\" in asked or asked.startswith((".", "~")):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,46 @@ from cxrzoo.evaluation.locks import locked
 from cxrzoo.evaluation.tables import LabelTable
 from cxrzoo.loader import Provenance
 
+#: So many rows a sentence names.
+_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Gathered:
-    """The embeddings of all rows by one contender; `failures` are the positions that could not be read, and why."""
+    """The embeddings of all rows by one contender.
+
+    `failures` are the positions that could not be read, and why; `notices` those that need a look, by code.
+    """
 
     contender: Contender
     embeddings: NDArray[np.float32]
     failures: dict[int, ImageCode]
+    notices: dict[str, list[int]]
+
+
+def describe_images(gathered: Sequence[Gathered], rows: NDArray[np.int64]) -> list[tuple[str, str]]:
+    """Return code and sentence, which names the first rows, of images that could not be read or need a look."""
+    failed = {position: code for found in gathered for position, code in found.failures.items()}
+    lost, doubtful = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+    for position, code in failed.items():
+        lost[code].add(position)
+    for found in gathered:
+        for notice, positions in found.notices.items():
+            doubtful[notice].update(set(positions) - set(failed))
+
+    def tell(code: str, positions: set[int], what: str) -> str:
+        named = [int(rows[position]) for position in sorted(positions)]
+        shown = ", ".join(map(str, named[:_SHOWN])) + (", …" if len(named) > _SHOWN else "")
+        return f"{len(named)} of {len(rows)} images {what} ({code}): row{'s' * (len(named) > 1)} {shown}"
+
+    return [
+        *((code, tell(code, positions, "could not be read")) for code, positions in sorted(lost.items())),
+        *(
+            (code, tell(code, positions, "should be looked at"))
+            for code, positions in sorted(doubtful.items())
+            if positions
+        ),
+    ]
 
 
 def gather(
@@ -46,16 +79,23 @@ def gather(
             code = next(iter(found.failures.values()))
             raise TableError(
                 f"None of the {len(table.rows)} images could be read (the first: {code}). Paths in the table start "
-                "from its own folder, or from the one that --root names."
+                "from its own folder, or from the one that `--root` (Python: root) names."
             )
     return gathered
 
 
 def _read_store(entry: Entry, table: LabelTable) -> Gathered:
     given = entry.open_store()
+    rows = [given.find(path) for path in table.paths]
+    missing = [int(number) for number, row in zip(table.rows, rows, strict=True) if row is None]
+    if missing:
+        raise EvaluationError(
+            f"{entry.name}: {len(missing)} of {len(rows)} images are not in this embedding store, row {missing[0]} of "
+            "the table the first. Is it the store of another table? Else `cxrzoo embed --data TABLE --out STORE` with "
+            "the same model adds them."
+        )
     embeddings, failures = given.read(table.paths)
     # Names such as 0001.png are those of other images elsewhere. A copied file has another time, but its size.
-    rows = [given.find(path) for path in table.paths]
     other = [
         int(number)
         for number, row, file in zip(table.rows, rows, table.files, strict=True)
@@ -67,7 +107,7 @@ def _read_store(entry: Entry, table: LabelTable) -> Gathered:
             f"row {other[0]} the first. Was the store made of another table, or were images replaced? Run "
             "`cxrzoo embed --data TABLE` with this table and store, or leave the store out."
         )
-    return Gathered(_describe(entry, given.provenance), embeddings, failures)
+    return Gathered(_describe(entry, given.provenance), embeddings, failures, given.read_notices(table.paths))
 
 
 def _embed(entry: Entry, table: LabelTable, folder: Path, workers: int, device: str, shown: bool) -> Gathered:
@@ -91,7 +131,7 @@ def _embed(entry: Entry, table: LabelTable, folder: Path, workers: int, device: 
         backbone_sha256=digest,
         seconds=time.perf_counter() - started,
     )
-    return Gathered(contender, embeddings, failures)
+    return Gathered(contender, embeddings, failures, stored.store.read_notices(table.paths))
 
 
 def _describe(

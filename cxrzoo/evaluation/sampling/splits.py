@@ -15,7 +15,7 @@ from cxrzoo.errors import TableError
 from cxrzoo.evaluation.sampling.ordering import Units, count_units, make_units, order_units
 from cxrzoo.evaluation.sampling.protocols import Protocol, Redraw
 from cxrzoo.evaluation.tables import LabelTable
-from cxrzoo.evaluation.tables.columns import find_column, parse_splits, read_columns
+from cxrzoo.evaluation.tables.columns import find_column, parse_splits, read_columns, tell_column
 from cxrzoo.evaluation.tables.patients import check_crossing
 from cxrzoo.records import digest
 from cxrzoo.sources import write_atomically
@@ -97,7 +97,8 @@ def _deal(
                 return parts
         raise TableError(
             f"no split of {len(table)} images in {TRIES} tries has {describe(redraw)}. This protocol is for balanced "
-            "tables with one finding; use another, or give the split in a column of the table."
+            "tables with one finding; use another (`--protocol`, Python: protocol), or give the split in a column of "
+            f"the table, {tell_column('split')}."
         )
     order = order_units(units, rng)
     counts = [0, *(count_units(order, units, end * len(table)) if end > 0 else 0 for end in ends)]
@@ -128,8 +129,8 @@ def _make(table: LabelTable, parts: NDArray[np.str_], origin: Origin, *, valid: 
             patients = len(set(table.groups.tolist()))
             raise TableError(
                 f"the {origin} split has no {part} images: {', '.join(f'{len(p)} {n}' for n, p in found.items())}, of "
-                f"{patients} patients. Give a larger table, a column with all parts (`--column split=NAME`), or let a "
-                "split be drawn (`--column split=`)."
+                f"{patients} patients. Give a larger table, a column with all parts, {tell_column('split')}, or let a "
+                f"split be drawn, {tell_column('split', '')}."
             )
     pairs = sorted(zip(table.paths, parts.tolist(), strict=True))
     return Split(found["train"], found["valid"], found["test"], origin, digest(pairs))
@@ -152,23 +153,31 @@ def write_split(path: Path, table: LabelTable, split: Split) -> None:
 
 
 def replay_split(path: Path, table: LabelTable) -> Split:
-    """Return a split that `write_split` wrote, for the table it was written for; rows may have moved.
+    """Return a split that `write_split` wrote, for a table with the same images or fewer of them, in any order.
+
+    Images that the table doesn't use are no matter: with another policy for uncertain labels, the others stay where
+    they were, and so test patients stay the same. The digest is of the images that are used.
 
     Raises:
-        TableError: File and table don't have the same images, or a patient is in several parts.
+        TableError: The file lacks images of the table, has one twice, or a patient is in several parts.
     """
-    columns = read_columns(path)
+    columns = read_columns(path, "split file, `--split` (Python: split),")
     names = [find_column(columns, "path", {}), find_column(columns, "split", {})]
     if names[0] is None or names[1] is None:
         raise TableError(f"the split has the columns {', '.join(columns.columns)}, expected path and split.")
     paths: Sequence[str] = columns[names[0]].tolist()
     recorded = dict(zip(paths, parse_splits(columns[names[1]].tolist()).tolist(), strict=True))
-    missing, surplus = len(set(table.paths) - set(recorded)), len(set(recorded) - set(table.paths))
-    if missing or surplus or len(recorded) != len(paths):
+    missing = [int(row) for row, name in zip(table.rows, table.paths, strict=True) if name not in recorded]
+    if missing:
         raise TableError(
-            f"the split is of other images: {missing} of the table's {len(table)} are not in it, {surplus} of its own "
-            f"are not in the table, and {len(paths) - len(recorded)} are repeated. Replay it with the table, the "
-            "findings and the policies it was drawn for, or draw another."
+            f"the split is of other images: {len(missing)} of the table's {len(table)} are not in it, row {missing[0]} "
+            "the first. Draw the split with the policies that use most images, and replay it with the others; or leave "
+            "`--split` (Python: split) out, and another is drawn."
+        )
+    if len(recorded) != len(paths):
+        raise TableError(
+            f"the split names {len(paths) - len(recorded)} images again, expected each once. Give `--split` (Python: "
+            "split) the split.csv of an earlier run as it was written."
         )
     parts = np.array([recorded[name] for name in table.paths])
     check_crossing(table.groups, parts, table.rows)

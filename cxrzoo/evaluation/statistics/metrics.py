@@ -174,9 +174,10 @@ def check_cases(labels: ArrayLike, finding: str, where: str = "test") -> None:
     if min(positives, negatives) >= MIN_CASES:
         return
     counts = f"{finding}: found {positives} positive and {negatives} negative {where} images"
+    share = " (`--test-share .4`, Python: test_share=.4)" if where == "test" else ""
     advice = (
-        f"give the {where} part a larger share of the images, leave this finding out, or pool it with findings akin "
-        "to it in one column."
+        f"give the {where} part a larger share of the images{share}, leave this finding out, or pool it with findings "
+        "akin to it in one column."
     )
     if not min(positives, negatives):
         raise EvaluationError(f"{counts}, expected both: with one class only nothing can be ranked. To go on, {advice}")

@@ -34,10 +34,13 @@ _SPLITS = {
 _SHOWN = 40
 
 
-def read_columns(source: Path | pd.DataFrame) -> pd.DataFrame:
+def read_columns(source: Path | pd.DataFrame, told: str = "table, `--data` (Python: data),") -> pd.DataFrame:
     """Return a CSV file (comma, semicolon or tab), a Parquet file or a data frame with every cell as stripped text.
 
     Blank lines of a CSV file are no rows, as for pandas. What is missing is the empty text.
+
+    Args:
+        told: What the file is and which option named it, for the text of an error.
 
     Raises:
         TableError: The file can't be read, is no such table, has a row of another length, or has no rows.
@@ -49,7 +52,7 @@ def read_columns(source: Path | pd.DataFrame) -> pd.DataFrame:
             data = source.read_bytes()
         except OSError as error:
             raise TableError(
-                f"the table can't be read: {error.strerror}. Give the path of a CSV or Parquet file."
+                f"the {told} can't be read: {source.name}: {error.strerror}. Give the path of a CSV or Parquet file."
             ) from error
         table = _read_parquet(data) if data.startswith(b"PAR1") else _read_csv(data)
     if not len(table):
@@ -119,14 +122,18 @@ def find_column(table: pd.DataFrame, role: Role, given: Mapping[str, str]) -> st
     for name in set(given) - set(get_args(Role)):
         raise TableError(f"{name!r} is no role of a column, expected one of {', '.join(get_args(Role))}.")
     if role in given:
-        return match_column(table, given[role], f"`--column {role}=NAME`") if given[role] else None
+        return match_column(table, given[role], tell_column(role)) if given[role] else None
     found = [name for name in table.columns if re.sub(r"[ _-]", "", name).lower() in _NAMES[role]]
     if len(found) > 1:
         raise TableError(
-            f"several columns could be the {role}: {', '.join(map(repr, found))}. Say which with "
-            f"`--column {role}=NAME` (in Python: columns={{{role!r}: NAME}})."
+            f"several columns could be the {role}: {', '.join(map(repr, found))}. Say which with {tell_column(role)}."
         )
     return found[0] if found else None
+
+
+def tell_column(role: Role, name: str = "NAME") -> str:
+    """Return how to say which column has a role, by option and argument; that none has it, with an empty name."""
+    return f"`--column {role}={name}` (Python: columns={{{role!r}: {name or repr(name)}}})"
 
 
 def match_column(table: pd.DataFrame, name: str, told: str) -> str:
@@ -161,7 +168,7 @@ def parse_splits(texts: Sequence[str]) -> NDArray[np.str_]:
     if strange:
         raise TableError(
             f"row {strange[0]}: its part of the split is {texts[strange[0] - 1][:40]!r}, expected train, valid or "
-            f"test; {len(strange)} rows are such. Name the column of the split with `--column split=NAME`, or take "
-            "none with `--column split=`."
+            f"test; {len(strange)} rows are such. Name the column of the split with {tell_column('split')}, or take "
+            f"none with {tell_column('split', '')}."
         )
     return np.array(parts)

@@ -17,7 +17,7 @@ _WORDS = {"true": 1.0, "false": 0.0, **dict.fromkeys(_EMPTY, np.nan)}
 
 
 def read_labels(
-    table: pd.DataFrame, findings: Mapping[str, str], against: str | None, uncertain: str
+    table: pd.DataFrame, findings: Mapping[str, str], against: str | None, uncertain: str, positive: str | None = None
 ) -> tuple[Labels, dict[str, dict[str, int]]]:
     """Return 1, 0, or NaN (not used) for each row and finding, and how many cells of each finding say what.
 
@@ -26,18 +26,27 @@ def read_labels(
         findings: The column of each finding, by the finding's name.
         against: The column that must be 1 for a 0 to count.
         uncertain: What -1 becomes.
+        positive: The word that means 1 in the columns of findings, where all others mean 0; numbers if left out.
 
     Raises:
         TableError: A cell says something else, or a finding has no positive or no negative label.
     """
     if uncertain not in _POLICIES:
         raise TableError(f"found uncertain={uncertain!r}, expected one of {', '.join(_POLICIES)}.")
-    columns = [_parse_labels(table[column].tolist(), column) for column in findings.values()]
+    columns = [
+        _parse_labels(table[column].tolist(), column)
+        if positive is None
+        else _match_labels(table[column].tolist(), column, positive)
+        for column in findings.values()
+    ]
     cells = np.array(columns).reshape(len(findings), len(table)).T
     labels = np.where(cells == -1, _POLICIES[uncertain], cells)
     if against is not None:
         if against in findings.values():
-            raise TableError(f"{against!r} is a finding and its own control. Name another column with `--against`.")
+            raise TableError(
+                f"{against!r} is a finding and its own control. Name another column with `--against` "
+                "(Python: against=NAME)."
+            )
         controls = _parse_labels(table[against].tolist(), against) == 1
         labels = np.where((labels == 0) & ~controls[:, None], np.nan, labels)
     counts = {finding: _count(labels[:, i], cells[:, i]) for i, finding in enumerate(findings)}
@@ -57,9 +66,26 @@ def _parse_labels(texts: Sequence[str], column: str) -> NDArray[np.float64]:
     if len(strange):
         raise TableError(
             f"row {strange[0] + 1}, column {column!r}: found {texts[strange[0]][:40]!r}, expected 1, 0, -1 (uncertain) "
-            f"or nothing (missing); {len(strange)} cells are such. Map them to these, one column a finding."
+            f"or nothing (missing); {len(strange)} cells are such. Say which word is the finding with `--positive "
+            "VALUE` (Python: positive=VALUE), or map them to these, one column a finding."
         )
     return values[codes]
+
+
+def _match_labels(texts: Sequence[str], column: str, positive: str) -> NDArray[np.float64]:
+    """Return 1 for each cell that says `positive`, NaN for an empty one, and 0 for any other.
+
+    Raises:
+        TableError: No cell says so.
+    """
+    words = np.array([text.lower() for text in texts], dtype=object)
+    values = np.where(words == positive.strip().lower(), 1.0, np.where(np.isin(words, _EMPTY), np.nan, 0.0))
+    if not (values == 1).any():
+        raise TableError(
+            f"column {column!r}: no cell says {positive!r}; the first says {texts[0][:40]!r}. Give one of the column's "
+            "words to `--positive VALUE` (Python: positive=VALUE)."
+        )
+    return values
 
 
 def _parse_label(text: str) -> float:

@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrzoo.errors import TableError
+from cxrzoo.evaluation.tables.columns import tell_column
 
+#: How to take each image for a patient of its own.
+_IMAGE_LEVEL = "`--image-level` (Python: image_level=True)"
 PatientIds = Literal["global", "per-split"]
 _SHOWN = 10
 
@@ -33,19 +36,19 @@ def group_images(
     if patients is None:
         raise TableError(
             "no column with patients was found. Images of a patient resemble each other, so that figures look too good "
-            "where a patient is in training and test. Say which column with `--column patient=NAME`, or take each "
-            "image for a patient of its own with `--image-level`."
+            f"where a patient is in training and test. Say which column with {tell_column('patient')}, or take each "
+            f"image for a patient of its own with {_IMAGE_LEVEL}."
         )
     empty = [row for row, (patient, needed) in enumerate(zip(patients, used, strict=True), 1) if needed and not patient]
     if empty:
         raise TableError(
             f"found {len(empty)} rows without a patient, the first is row {empty[0]}. Fill them in, delete the rows, "
-            "or take each image for a patient of its own with `--image-level`."
+            f"or take each image for a patient of its own with {_IMAGE_LEVEL}."
         )
     if patient_ids == "global":
         return np.array(patients)
     if splits is None:
-        raise TableError("patients numbered anew in each part need a column with the parts: `--column split=NAME`.")
+        raise TableError(f"patients numbered anew in each part need a column with the parts: {tell_column('split')}.")
     return np.array([f"{part}/{patient}" for part, patient in zip(splits, patients, strict=True)])
 
 
@@ -67,8 +70,9 @@ def check_crossing(groups: NDArray[np.str_], parts: NDArray[np.str_], rows: NDAr
     raise TableError(
         f"patients in more than one part of the split: {len(crossing)}, rows {shown}"
         f"{' and others' if len(crossing) > len(pairs) else ''}. Figures on such a test set look too good. Where each "
-        "part numbers its patients anew, so that these are others, say `--patient-ids per-split`; else move their "
-        "images to one part, or let a split be drawn with `--column split=`."
+        "part numbers its patients anew, so that these are others, say `--patients-per-split` (Python: "
+        "patient_ids='per-split'); else move their images to one part, or let a split be drawn with "
+        f"{tell_column('split', '')}."
     )
 
 

@@ -15,7 +15,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cxrzoo.errors import TableError
-from cxrzoo.evaluation.tables.columns import Role, find_column, list_columns, match_column, parse_splits, read_columns
+from cxrzoo.evaluation.tables.columns import (
+    Role,
+    find_column,
+    list_columns,
+    match_column,
+    parse_splits,
+    read_columns,
+    tell_column,
+)
 from cxrzoo.evaluation.tables.labels import read_labels
 from cxrzoo.evaluation.tables.patients import PatientIds, check_crossing, group_images, name_studies
 from cxrzoo.records import digest
@@ -83,6 +91,7 @@ def read_table(
     *,
     against: str | None = None,
     uncertain: str = "ignore",
+    positive: str | None = None,
     image_level: bool = False,
     patient_ids: str = "global",
     root: str | os.PathLike[str] | None = None,
@@ -95,6 +104,8 @@ def read_table(
             name. Without any, all rows are kept.
         against: Name of a column that marks controls: an image without a finding counts only where this is 1.
         uncertain: What becomes of -1: not used, or taken as 1 or as 0.
+        positive: For labels that are words: cells with this one, in whatever case, are 1, all others 0, but for empty
+            ones.
         image_level: Take each image for a patient of its own.
         patient_ids: "per-split" where each part of a given split numbers its patients anew.
         root: The folder that relative paths start from, if not the table's own.
@@ -113,15 +124,15 @@ def read_table(
     if texts["path"] is None:
         raise TableError(
             f"no column with the paths of the images was found. Columns: {list_columns(table)}. Say which with "
-            "`--column path=NAME` (in Python: columns={'path': NAME})."
+            f"{tell_column('path')}."
         )
     _check_paths(texts["path"])
     named = [_name_finding(table, finding) for finding in findings]
     names = tuple(name for name, _ in named)
     if len(set(names)) != len(names):
         raise TableError(f"a finding is named twice: {', '.join(names)}. Name each once.")
-    control = None if against is None else match_column(table, against, "`--against NAME`")
-    labels, counts = read_labels(table, dict(named), control, uncertain)
+    control = None if against is None else match_column(table, against, "`--against NAME` (Python: against=NAME)")
+    labels, counts = read_labels(table, dict(named), control, uncertain, positive)
     used = np.array(~np.isnan(labels).all(axis=1) if names else np.ones(len(table), dtype=bool))
     rows = np.arange(1, len(table) + 1, dtype=np.int64)
     splits = None if texts["split"] is None else parse_splits(texts["split"])
@@ -151,9 +162,9 @@ def _name_finding(table: pd.DataFrame, finding: str) -> tuple[str, str]:
     """Return what a finding is called, and its column: "COLUMN", or "NAME=COLUMN" for a column of another name."""
     name, equals, column = finding.partition("=")
     if not equals or finding in table.columns:
-        column = match_column(table, finding, "`--label NAME`")
+        column = match_column(table, finding, "`--label NAME` (Python: findings=[NAME])")
         return column, column
-    return name.strip(), match_column(table, column, "`--label NAME=COLUMN`")
+    return name.strip(), match_column(table, column, "`--label NAME=COLUMN` (Python: findings=['NAME=COLUMN'])")
 
 
 def table_of_arrays(
