@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from cxrzoo.cli import main
-from cxrzoo.evaluation.comparison import read_comparison
+from cxrzoo.evaluation.comparison import Comparison, read_comparison
 from cxrzoo.evaluation.report import draw_curves
+from cxrzoo.evaluation.saving import save_results
 
 DOCS = Path(__file__).resolve().parent
 REPORTS = DOCS.parent / "report"
@@ -30,15 +31,16 @@ def write_nih_split(table: Path, split: Path) -> None:
                 writer.writerow((row["path"], parts[int(row["patient"]) % 5]))
 
 
-def compare(name: str, *options: str) -> None:
+def compare(name: str, *options: str) -> Comparison:
     """Run the command that a user would run, and draw its curves."""
     out = REPORTS / name
-    status = main(["--verbose", "compare", *MODELS, "--mode", "linear", "--mode", "knn", "--out", str(out), *options])
+    status = main(["compare", *MODELS, "--mode", "linear", "--mode", "knn", "--out", str(out), *options])
     if status:
         sys.exit(status)
     comparison = read_comparison(out / "results.json")
-    picture = draw_curves(comparison, comparison.findings[0], "linear")
+    picture = draw_curves(comparison, comparison.findings[0], "linear", standalone=True)
     (DOCS / f"label-efficiency-{name}.svg").write_text(picture, encoding="utf-8")
+    return comparison
 
 
 if __name__ == "__main__":
@@ -46,17 +48,18 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path, help="folder with kermany.csv and nih.csv")
     data = parser.parse_args().data
     REPORTS.mkdir(exist_ok=True)
-    compare(
+    kermany = compare(
         "kermany",
         *("--data", str(data / "kermany.csv"), "--label", "pneumonia=label", "--patients-per-split"),
         *("--title", "Pneumonia in children: Kermany, 5,808 radiographs"),
-        *("--save", "Kermany", "--save-url", KERMANY),
     )
     write_nih_split(data / "nih.csv", REPORTS / "nih-split.csv")
-    compare(
+    nih = compare(
         "nih",
         *("--data", str(data / "nih.csv"), "--label", "pneumonia", "--against", "no_finding"),
         *("--split", str(REPORTS / "nih-split.csv")),
         *("--title", "Pneumonia in adults: NIH ChestX-ray14, 570 radiographs"),
-        *("--save", "NIH ChestX-ray14 (570 images)", "--save-url", NIH),
     )
+    # After both, since manifests that were changed make another state of the code
+    save_results(kermany, "Kermany", dataset_url=KERMANY)
+    save_results(nih, "NIH ChestX-ray14 (570 images)", dataset_url=NIH)

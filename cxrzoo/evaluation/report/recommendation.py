@@ -67,10 +67,9 @@ def recommend(
             f"{' or '.join(listed)}{more}: choose by size, speed or licence, or test on more {unit}."
         )
     elif rivals:
-        among = "replicates" if modes == 1 else f"replicates of {name_mode(best.mode)}"
         text = (
             f"Take {name(best)}: its {measure} is {_shown(best)}, which is {_words(_gap(rivals[0], best))} above the "
-            f"next, {name(rivals[0])}; it was best in {_share(best.best_share)} of the bootstrap {among}."
+            f"next, {name(rivals[0])}; it was best in {_share(best.best_share)} of the bootstrap replicates."
         )
         gap = rivals[0].behind_last
         if others and gap is not None and rivals[0].mode == best.mode and gap.lower <= 0:
