@@ -295,7 +295,7 @@ def test_nothing_to_rank_is_refused() -> None:
     [
         ((0.01, 0.02), None),
         ((-0.01, 0.02), "At 100 % of the labels the two can't be told"),
-        ((-0.03, -0.01), "b is ahead"),
+        ((-0.03, -0.01), "b is ahead by .020 (.010 to .030)"),
     ],
 )
 def test_a_lead_that_ends_with_more_labels(gap: tuple[float, float], says: str | None) -> None:

@@ -74,9 +74,10 @@ def recommend(
         gap = rivals[0].behind_last
         if others and gap is not None and rivals[0].mode == best.mode and gap.lower <= 0:
             if gap.upper < 0:
-                text += f" But at {last}{labels} {rivals[0].model} is ahead ({_words(gap)})."
+                ahead = Interval(-gap.value, -gap.upper, -gap.lower)
+                text += f" But at {last}{labels} {rivals[0].model} is ahead by {_words(ahead)}."
             else:
-                text += f" At {last}{labels} the two can't be told apart ({_words(gap)})."
+                text += f" At {last}{labels} the two can't be told apart: {_words(gap)} between them."
     else:
         text = f"{name(best)} reaches an {measure} of {_shown(best)}; no other model was compared with it."
     equal = [r for r in trained if r.model == best.model and r is not best and _gap(r, best).lower <= 0]
