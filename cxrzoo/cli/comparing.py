@@ -95,7 +95,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="COLUMN",
-        help="a finding, as COLUMN or NAME=COLUMN: 1, 0, -1 for uncertain, empty for missing; may be given several times",
+        help="a finding, or NAME=COLUMN: 1, 0, -1 for uncertain, empty for missing; may be given several times",
     )
     what.add_argument("--against", metavar="COLUMN", help="a 0 counts only where this column is 1, such as no_finding")
     what.add_argument(
