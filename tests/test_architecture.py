@@ -116,7 +116,7 @@ ROOMS = [
     ["settings"],
     ["measurements"],
     ["saving"],
-    ["trials"],
+    ["trials", "requests"],
     ["comparing"],
 ]
 

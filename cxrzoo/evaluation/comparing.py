@@ -1,25 +1,32 @@
 """A table of labels and some models -> one comparison and its report: embed, draw, probe, measure."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cxrzoo.errors import EvaluationError, ImageWarning
-from cxrzoo.evaluation.comparison import MACRO, Comparison, Contender, Mode, write_comparison
-from cxrzoo.evaluation.contenders import Entry, list_entries
+from cxrzoo.evaluation.comparison import Comparison, Contender, Mode, write_comparison
+from cxrzoo.evaluation.contenders import list_entries
 from cxrzoo.evaluation.gathering import describe_images, gather
 from cxrzoo.evaluation.report import render_report
 from cxrzoo.evaluation.report.misses import picture_misses
+from cxrzoo.evaluation.requests import (
+    check_counts,
+    check_floor,
+    check_modes,
+    check_names,
+    find_baseline,
+    list_words,
+    share_out,
+)
 from cxrzoo.evaluation.sampling.draws import draw_subsets
-from cxrzoo.evaluation.sampling.protocols import Protocol, load_protocol
+from cxrzoo.evaluation.sampling.protocols import load_protocol
 from cxrzoo.evaluation.sampling.splits import make_split, replay_split, write_split
-from cxrzoo.evaluation.tables import LabelTable, read_table, table_of_arrays
+from cxrzoo.evaluation.tables import read_table, table_of_arrays
 from cxrzoo.evaluation.trials import Trial, check_trial, conclude, probe
 from cxrzoo.evaluation.tuning.draws import check_draws, tune_draws
 from cxrzoo.evaluation.untrained import PREFIX
@@ -30,11 +37,8 @@ if TYPE_CHECKING:
 
     import pandas
 
-Word = TypeVar("Word", bound=str)
 
 REPORT, RESULTS, SPLIT = "report.html", "results.json", "split.csv"
-#: What neither XML nor UTF-8 can hold; but blanks of all kinds may be in a name.
-_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def compare(
@@ -94,18 +98,14 @@ def compare(
         EvaluationError: There are too few cases for an interval, or the models can't be compared like this.
         UnknownModelError: No manifest has this name.
     """
-    models, findings, modes = _listed(models), _listed(findings), _listed(modes)
+    models, findings, modes = list_words(models), list_words(findings), list_words(modes)
     folder, plan = Path(out), load_protocol(protocol)
-    _check_counts(seed=seed, workers=workers)
+    check_counts(seed=seed, workers=workers)
     floor = plan.floor if floor is None else floor
-    if floor and not floor.startswith(PREFIX):
-        raise EvaluationError(
-            f"floor: found {floor!r}, expected {PREFIX}ARCHITECTURE. Say `--floor {PREFIX}{floor}` (Python: "
-            f"floor={PREFIX + floor!r})."
-        )
+    check_floor(floor)
     entries = list_entries([*models, *([floor] if floor and floor not in models else [])])
-    baseline = _baseline(entries, baseline)
-    _check_modes(entries, modes)
+    baseline = find_baseline(entries, baseline)
+    check_modes(entries, modes)
     table = read_table(
         data,
         findings,
@@ -118,10 +118,10 @@ def compare(
         columns=columns,
     )
     if test_share is not None:
-        plan = _share_out(plan, test_share, table, replayed=split is not None)
+        plan = share_out(plan, test_share, table, replayed=split is not None)
     drawn = make_split(table, plan, seed) if split is None else replay_split(Path(split), table)
     # before hours of embedding, not after
-    _check_names([title, command, *(entry.name for entry in entries)], table.findings)
+    check_names([title, command, *(entry.name for entry in entries)], table.findings)
     planned = Trial(table, drawn, draw_subsets(table, drawn, plan, seed), plan, seed)
     check_trial(planned)
     tuned = [mode for mode in modes if mode not in ("linear", "knn")]
@@ -206,9 +206,9 @@ def label_efficiency(
         raise EvaluationError(
             f"embeddings: found {type(embeddings).__name__}, expected arrays by name. Give {{'name': array}}."
         )
-    modes, plan = _listed(modes), load_protocol(protocol)
-    findings = None if findings is None else _listed(findings)
-    _check_counts(seed=seed)
+    modes, plan = list_words(modes), load_protocol(protocol)
+    findings = None if findings is None else list_words(findings)
+    check_counts(seed=seed)
     table = table_of_arrays(
         labels, findings=findings, patients=patients, studies=studies, splits=splits, image_level=image_level
     )
@@ -227,9 +227,9 @@ def label_efficiency(
     if impossible or not arrays or not modes:
         found = impossible or ("no embeddings" if modes else "no modes")
         raise EvaluationError(f"found {found}, expected embeddings, and modes linear or knn.")
-    _check_names([*arrays], table.findings)
+    check_names([*arrays], table.findings)
     if test_share is not None:
-        plan = _share_out(plan, test_share, table)
+        plan = share_out(plan, test_share, table)
     drawn = make_split(table, plan, seed)
     trial = Trial(table, drawn, draw_subsets(table, drawn, plan, seed), plan, seed)
     check_trial(trial)
@@ -241,69 +241,3 @@ def label_efficiency(
     if first not in arrays:
         raise EvaluationError(f"baseline: found {first!r}, expected one of {', '.join(arrays)}.")
     return conclude(trial, probe(trial, arrays, modes, progress), contenders, first)
-
-
-def _listed(words: Sequence[Word] | Word) -> Sequence[Word]:
-    """Return words as a sequence, of one where one was given."""
-    return [words] if isinstance(words, str) else words
-
-
-def _share_out(plan: Protocol, share: float, table: LabelTable, *, replayed: bool = False) -> Protocol:
-    """Return the protocol with another share of test images."""
-    if replayed or table.splits is not None:
-        found = "a split that is replayed (`--split`, Python: split)" if replayed else "a table that gives the split"
-        raise EvaluationError(
-            f"test share: found {share:g} together with {found}, expected a split that is drawn. Leave `--test-share` "
-            "(Python: test_share) out"
-            + ("." if replayed else ", or say `--column split=` (Python: columns={'split': ''}) to draw one.")
-        )
-    return replace(plan, split=replace(plan.split, test=share))
-
-
-def _baseline(entries: Sequence[Entry], asked: str | None) -> str:
-    names = [entry.name for entry in entries]
-    if not names:
-        raise EvaluationError("found no model, expected at least one. `cxrzoo list` shows all.")
-    if asked is None:
-        return names[0]
-    # the very name first: NAME is another model than NAME:VARIANT, which was asked for by it
-    found = [entry.name for entry in entries if asked == entry.name]
-    found += [entry.name for entry in entries if asked == entry.asked]
-    found += [entry.name for entry in entries if entry.kind == "store" and entry.name.startswith(f"{asked} (")]
-    if not found:
-        raise EvaluationError(f"baseline: found {asked!r}, expected one of the models: {', '.join(names)}.")
-    return found[0]
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 0:
-            raise EvaluationError(f"{name}: found {count}, expected 0 or more.")
-
-
-def _check_names(names: Sequence[str], findings: Sequence[str]) -> None:
-    """Refuse what no report could show."""
-    for name in (*names, *findings):
-        if _UNWRITABLE.search(name):
-            raise EvaluationError(
-                f"found the name {name!r}, expected letters that can be shown. Rename it; to a column, `--label "
-                "NAME=COLUMN` gives another name."
-            )
-    if MACRO in findings and len(findings) > 1:
-        raise EvaluationError(
-            f"found a finding named {MACRO!r}, which stands for the mean over all findings. Give it another name: "
-            f"`--label NAME={MACRO}`."
-        )
-
-
-def _check_modes(entries: Sequence[Entry], modes: Sequence[Mode]) -> None:
-    unknown = [mode for mode in modes if mode not in get_args(Mode)]
-    if unknown or not modes:
-        raise EvaluationError(f"modes: found {', '.join(map(repr, unknown)) or 'none'}, expected {get_args(Mode)}.")
-    stores = [entry.name for entry in entries if entry.kind == "store"]
-    tuned = [mode for mode in modes if mode not in ("linear", "knn")]
-    if stores and tuned:
-        raise EvaluationError(
-            f"{stores[0]} is an embedding store, which can't be trained ({', '.join(tuned)}). Give the model "
-            "itself, or leave that mode out."
-        )
