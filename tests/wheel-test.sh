@@ -18,5 +18,5 @@ for entry in "$site"/*; do
 done
 cp -r "$root/tests" "$room/tests"
 cd "$room"
-printf '[pytest]\naddopts = --import-mode=importlib\npythonpath = tests\nmarkers =\n    slow: s\n    data: d\n' >pytest.ini
+printf '[pytest]\naddopts = --import-mode=importlib\ntmp_path_retention_policy = failed\npythonpath = tests\nmarkers =\n    slow: s\n    data: d\n' >pytest.ini
 exec env -u PYTHONPATH "$room/venv/bin/python" -I -m pytest -q -n 2 -m "not slow" tests
