@@ -1,6 +1,5 @@
 """How the keys of one family of checkpoints become those of a timm backbone: data, and where one key goes."""
 
-import difflib
 import functools
 import itertools
 import re
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 from cxrzoo._paths import RECIPES
 from cxrzoo.errors import RecordError
-from cxrzoo.records import digest, read_toml
+from cxrzoo.records import digest, read_toml, suggest
 from cxrzoo.timm_arguments import check_arguments
 
 #: A recipe may come from a stranger, and must neither grow nor go on without end.
@@ -262,8 +261,7 @@ def load_recipe(name: str) -> Recipe:
             raise RecordError(f"{path} is no file. Give the path of a recipe, or the name of one in conversion/.")
         return read_toml(Recipe, path, str(path))
     if name not in list_recipes():
-        close = difflib.get_close_matches(name, list_recipes(), 3)
-        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        hint = suggest(name, list_recipes())
         raise RecordError(
             f"no recipe is named {name!r}. {hint}Known recipes: {', '.join(list_recipes())}. One of your own is named "
             "by its path, which ends in .toml."

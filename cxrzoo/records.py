@@ -8,7 +8,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +44,12 @@ def decode(kind: type[T], value: object, where: str) -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RecordError(f"{where}: the field {field.name!r} is missing. Add it.")
     return kind(**values)
+
+
+def suggest(name: str, names: Collection[str]) -> str:
+    """Return "Did you mean 'a' or 'b'? " with the names that are closest to a misspelt one; nothing if none is."""
+    close = difflib.get_close_matches(name, names, 3)
+    return f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
 
 
 def check_choices(record: object) -> None:

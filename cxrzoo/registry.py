@@ -1,12 +1,12 @@
 """All manifests by name: list them, look one up, suggest the closest names."""
 
-import difflib
 import fnmatch
 import functools
 
 from cxrzoo._paths import MANIFESTS
 from cxrzoo.errors import UnknownModelError
 from cxrzoo.manifest import Manifest, read_manifest
+from cxrzoo.records import suggest
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -33,10 +33,8 @@ def describe(name: str) -> Manifest:
     """
     names = list_models()
     if name not in names:
-        close = difflib.get_close_matches(name, names, 3)
-        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         raise UnknownModelError(
-            f"no model is named {name!r}. {hint}`cxrzoo list` shows all {len(names)}. To load "
+            f"no model is named {name!r}. {suggest(name, names)}`cxrzoo list` shows all {len(names)}. To load "
             "a folder give its path, such as './my-folder'; `cxrzoo card FOLDER` shows what is in it."
         )
     return read_manifest(MANIFESTS / f"{name}.toml")

@@ -8,11 +8,9 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.comparison import Interval
 from cxrzoo.evaluation.statistics.bootstrap import (
     draw_counts,
     interval,
-    paper_interval,
     replicate_auprc,
     replicate_auroc,
     replicate_sensitivity,
@@ -120,7 +118,6 @@ def test_identical_predictions_differ_by_nothing(function):
 
     for rule in ("percentile", "positions"):
         assert ([0.0], [0.0]) == tuple(end.tolist() for end in interval(difference, rule))
-    assert Interval(0.0, 0.0, 0.0) == paper_interval(difference)
 
 
 # Counts
@@ -232,10 +229,10 @@ def test_the_interval_of_the_paper():
     labels, ours, _ = draw_sample(6, 90, 0.4, 6, 5)
     theirs = 0.5 * ours + draw_sample(7, 90, 0.4, 6, 5)[1]
     counts = draw_counts(90, replicates=500, seed=9)
-    found = paper_interval(replicate_auroc(labels, ours, counts) - replicate_auroc(labels, theirs, counts))
+    means = (replicate_auroc(labels, ours, counts) - replicate_auroc(labels, theirs, counts)).mean(axis=0)
 
     expected = paper_by_hand(labels, ours, theirs, counts)
-    assert expected == pytest.approx((found.value, found.lower, found.upper), abs=1e-12)
+    assert expected == pytest.approx((means.mean(), *map(float, interval(means, "positions"))), abs=1e-12)
 
 
 # What 95 % means

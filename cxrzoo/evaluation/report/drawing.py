@@ -91,7 +91,8 @@ def _clean(root: ElementTree.Element, key: str, titles: dict[str, list[str]]) ->
         name = element.attrib.pop("id", "")
         if name.startswith(_CLASS):
             element.set("class", name.removeprefix(_CLASS))
-            _add_titles(element, titles.get(name.removeprefix(_CLASS), []))
+            if name.removeprefix(_CLASS) in titles:
+                _add_titles(element, titles[name.removeprefix(_CLASS)])
         elif name in used:
             element.set("id", key + name)
         if element.get("transform", "").startswith("rotate(-0 "):
@@ -133,7 +134,9 @@ def _set_font(match: "re.Match[str]") -> str:
 
 def _add_titles(line: ElementTree.Element, titles: list[str]) -> None:
     markers = line.findall(f".//{{{SVG}}}use")
-    for marker, title in zip(markers, titles, strict=False):
+    if not markers:  # the floor is a dashed line without
+        return
+    for marker, title in zip(markers, titles, strict=True):
         ElementTree.SubElement(marker, f"{{{SVG}}}title").text = title
 
 

@@ -1,13 +1,12 @@
 """How a comparison is made, as data: split, label fractions and draws, probe, fine-tuning, bootstrap."""
 
-import difflib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cxrzoo.errors import RecordError
-from cxrzoo.records import read_toml
+from cxrzoo.records import read_toml, suggest
 
 _FOLDER = Path(__file__).resolve().parent / "protocols"
 
@@ -215,8 +214,7 @@ def load_protocol(name: str | Path) -> Protocol:
             )
         return read_toml(Protocol, path, str(path))
     if text not in list_protocols():
-        close = difflib.get_close_matches(text, list_protocols(), 3)
-        hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        hint = suggest(text, list_protocols())
         raise RecordError(
             f"no protocol is named {text!r}. {hint}Known protocols: {', '.join(list_protocols())}. One of your own is "
             "named by its path, which ends in .toml."

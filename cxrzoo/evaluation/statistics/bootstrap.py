@@ -11,7 +11,6 @@ from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from cxrzoo.errors import EvaluationError
-from cxrzoo.evaluation.comparison import Interval
 from cxrzoo.evaluation.statistics.metrics import as_labels, as_scores
 
 Rule = Literal["percentile", "positions"]
@@ -119,21 +118,6 @@ def interval(replicates: ArrayLike, rule: Rule = "percentile", alpha: float = 0.
         mean, reach = values.mean(axis=-1), norm.isf(alpha / 2) * values.std(axis=-1)
         lower, upper = np.minimum(values.min(axis=-1), mean - reach), np.maximum(values.max(axis=-1), mean + reach)
     return lower, upper
-
-
-def paper_interval(replicates: ArrayLike) -> Interval:
-    """Return the figure of MoCo-CXR's protocol from the replicates of all draws, (draws, R).
-
-    In each replicate the mean over the draws; of these the mean, and the interval by positions. With 500 replicates of
-    `draw_counts(n)`, without groups, that is section 3.4 of the paper (arXiv:2010.05352). For a difference, give
-    `ours - theirs`. Draws are averaged away: the interval says nothing of how they differ.
-
-    Raises:
-        EvaluationError: There are fewer than 40 replicates.
-    """
-    means = np.atleast_2d(np.asarray(replicates, np.float64)).mean(axis=0)
-    lower, upper = interval(means, "positions")
-    return Interval(float(means.mean()), float(lower), float(upper))
 
 
 def _replicate(labels: ArrayLike, scores: ArrayLike, counts: ArrayLike, statistic: Statistic, ties: float) -> Array:

@@ -1,7 +1,6 @@
 """A CSV or Parquet table as columns of text, and which of them is which."""
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrzoo.errors import TableError
+from cxrzoo.records import suggest
 
 Role = Literal["path", "patient", "study", "view", "split"]
 
@@ -152,9 +152,9 @@ def match_column(table: pd.DataFrame, name: str, told: str) -> str:
         return found[0]
     if found:
         raise TableError(f"{len(found)} columns are named {name!r}. Rename all but one of them.")
-    close = difflib.get_close_matches(name, names, 3)
-    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise TableError(f"no column is named {name!r}. {hint}Columns: {list_columns(table)}. Name one with {told}.")
+    raise TableError(
+        f"no column is named {name!r}. {suggest(name, names)}Columns: {list_columns(table)}. Name one with {told}."
+    )
 
 
 def parse_splits(texts: Sequence[str]) -> NDArray[np.str_]:
