@@ -4,8 +4,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TESTS  ?= tests
 DATA   ?= ../shared/data
+MODEL  ?= moco-opencxr-resnet18
 
-.PHONY: help demo test check docs reading report wheel-test bench fuzz clean
+.PHONY: help demo test check docs reading report weights wheel-test bench fuzz clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,11 +30,11 @@ check: $(READY)  ## formatting, lint, types, stale tables, then all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md conversion/README.md
+	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md conversion/README.md hub
 	$(MAKE) test
 
 docs: $(READY)  ## make the tables in the documents anew from hub/ and conversion/
-	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md conversion/README.md
+	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md conversion/README.md hub
 
 reading: $(READY)  ## make the pictures and tables of docs/reading.md anew
 	$(BIN)/python docs/make_reading.py
@@ -41,6 +42,11 @@ reading: $(READY)  ## make the pictures and tables of docs/reading.md anew
 # Some twenty minutes at first; what is embedded is kept in report/.
 report: $(READY)  ## compare models on the radiographs in $(DATA): reports in report/, figures in README.md
 	$(BIN)/python docs/make_report.py $(DATA)
+	$(MAKE) docs
+
+# Hours on a processor; stopped, it goes on where it was. MODEL=moco-opencxr-resnet18
+weights: $(READY)  ## train one of the open models on the radiographs in $(DATA), and put it into hub/
+	$(BIN)/python docs/make_weights.py $(MODEL) $(DATA)
 	$(MAKE) docs
 
 wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
@@ -53,6 +59,7 @@ bench: $(READY)  ## the figures the README quotes
 	$(BIN)/python benchmarks/preprocess.py
 	$(BIN)/python benchmarks/isolate.py
 	$(BIN)/python benchmarks/faithful.py
+	$(BIN)/python benchmarks/pretrain.py --data $(DATA)
 	$(BIN)/python benchmarks/probe.py
 
 # One case again, by what is kept of it in fuzz/: make fuzz FUZZ='--replay lies random/zip/ 722'

@@ -5,9 +5,11 @@ from pathlib import Path
 from string import Template
 
 from cxrzoo._paths import MANIFESTS
+from cxrzoo.account import CURVES, render_account
 from cxrzoo.evidence import FolderRecord
 from cxrzoo.figures import make_model_index, make_table, render_measured, render_results
 from cxrzoo.folders import Folder, read_folder
+from cxrzoo.front_matter import render_licence, render_origins, render_tags
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.registry import describe, list_models
 from cxrzoo.results import Measurement
@@ -33,11 +35,12 @@ def render_card(path: Path) -> str:
     where = record.model if manifest else "./this-folder"
     # a manifest's figures are of one file of weights, and this folder may hold another of that name
     measured = [row for row in manifest.measured if row.weights_sha256 == record.weights.sha256] if manifest else []
+    trained = manifest if manifest and _is_of(manifest, record) else None
     return (
         Template((MANIFESTS / "card.md").read_text(encoding="utf-8"))
         .substitute(
-            licence_front_matter=_front_matter(record.licence),
-            tags="\n".join(f"- {tag}" for tag in _tags(record)),
+            licence_front_matter=render_licence(record.licence.weights) + (render_origins(trained) if trained else ""),
+            tags=render_tags(record),
             model_index=make_model_index(record.model, measured),
             model=record.model,
             summary=record.summary,
@@ -48,6 +51,7 @@ def render_card(path: Path) -> str:
             origin=_ORIGINS[record.preprocessing_origin],
             preprocessing=_render_variants(record.preprocessing, record.default_variant) + _render_beyond_timm(record),
             provenance=_render_provenance(folder),
+            account=render_account(trained, curves=(path / CURVES).is_file()) if trained else "",
             proof=_render_proof(folder),
             licences=_render_licences(record.licence),
             results=_render_figures(manifest, measured) if manifest else "",
@@ -57,16 +61,11 @@ def render_card(path: Path) -> str:
     )
 
 
-def _tags(record: FolderRecord) -> list[str]:
-    return list(
-        dict.fromkeys(filter(None, ["timm", "transformers", "image-feature-extraction", record.method, *record.tags]))
-    )
-
-
-def _front_matter(licence: Licence) -> str:
-    if licence.weights is None:
-        return "license: other\nlicense_name: not-stated-by-the-authors"
-    return f"license: {licence.weights.lower()}"
+def _is_of(manifest: Manifest, record: FolderRecord) -> bool:
+    """Whether the weights are those that the manifest tells of, and not another training under its name."""
+    if manifest.weights is None or record.source_proof == "digest":
+        return True
+    return manifest.weights.sha256 == record.weights.sha256
 
 
 def _render_figures(manifest: Manifest, measured: Sequence[Measurement]) -> str:
@@ -126,7 +125,7 @@ def _render_provenance(folder: Folder) -> str:
     lines = [
         f"- Method: {record.method or 'not stated'}",
         f"- Trained on: {', '.join(record.training_data) or 'not stated'}",
-        f"- Released as: {released}{proofs[record.source_proof]}",
+        f"- {'Origin' if source and source.command else 'Released as'}: {released}{proofs[record.source_proof]}",
         f"- Checkpoint: {record.source_size:,} bytes, sha256 `{record.source_sha256}`",
         f"- Weights: {record.weights.size:,} bytes, sha256 `{record.weights.sha256}`",
     ]
@@ -145,6 +144,8 @@ def _render_proof(folder: Folder) -> str:
         f"{record.coverage.kept} kept{dropped}.{computed}",
         f"- The weights load strictly into timm's `{folder.architecture}`, and all are finite.",
     ]
+    if record.narrowing is not None:
+        lines.append(f"- Stored in half precision: {record.narrowing}. Vectors are not, and loading gives float32.")
     if record.untold:
         lines.append(f"- Not proven, since no shape tells it: {record.untold}.")
     parity = record.parity

@@ -6,8 +6,9 @@ from typing import Literal
 
 from cxrzoo.manifest import Manifest, Preprocessing, first_sentence
 
-#: What it takes to have a model: its name, a file fetched by hand, or facts that nobody stated as well.
-Readiness = Literal["by name", "by hand", "incomplete"]
+#: What it takes to have a model: its name; its name and the repository it was trained in, beside which its weights lie;
+#: a file fetched by hand; or facts that nobody stated as well.
+Readiness = Literal["by name", "with the repository", "by hand", "incomplete"]
 
 #: timm/data/constants.py, IMAGENET_DEFAULT_MEAN and IMAGENET_DEFAULT_STD.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -43,7 +44,7 @@ def make_row(manifest: Manifest) -> Row:
         licence=manifest.licence.weights or "not stated",
         rehost="yes" if manifest.licence.rehost else "no",
         file=manifest.hosted.removeprefix("by hand: "),
-        address=manifest.source.url or manifest.source.page,
+        address=f"hub/{manifest.name}" if manifest.source.command else manifest.source.url or manifest.source.page,
     )
 
 
@@ -51,12 +52,14 @@ def readiness(manifest: Manifest) -> Readiness:
     """Return what it takes to have a model; what is unknown weighs more than a file to be fetched by hand."""
     if manifest.unknown:
         return "incomplete"
+    if manifest.source.command is not None and manifest.hub is None:
+        return "with the repository"
     return "by name" if manifest.source.page is None else "by hand"
 
 
 def group_rows(manifests: Iterable[Manifest]) -> dict[Readiness, list[Row]]:
     """Return the rows by readiness, the models that load by name first; a group may be empty."""
-    groups: dict[Readiness, list[Row]] = {"by name": [], "by hand": [], "incomplete": []}
+    groups: dict[Readiness, list[Row]] = {"by name": [], "with the repository": [], "by hand": [], "incomplete": []}
     for manifest in manifests:
         groups[readiness(manifest)].append(make_row(manifest))
     return groups

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from cxrzoo.checkpoint import Checkpoint, open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, DigestError
-from cxrzoo.evidence import Coverage, FolderRecord, PreprocessingOrigin, SourceProof, WeightsFile
+from cxrzoo.evidence import Coverage, FolderRecord, HalfPrecision, PreprocessingOrigin, SourceProof, WeightsFile
 from cxrzoo.fits import Fit
 from cxrzoo.folders import CONFIG, SCHEMA, WEIGHTS, build_config, render_config
 from cxrzoo.health import Health
 from cxrzoo.manifest import Licence, Manifest, Preprocessing
 from cxrzoo.matching import choose_fit
 from cxrzoo.parity import Claim, Proof, Prover, prove
+from cxrzoo.precision import narrow
 from cxrzoo.recipe import Placement
 from cxrzoo.registry import describe, list_models
 from cxrzoo.weights import write_weights
@@ -47,6 +48,7 @@ def convert_into(
     architecture: str | None = None,
     manifest: Manifest | None = None,
     variants: dict[str, Preprocessing] | None = None,
+    dtype: HalfPrecision | None = None,
     fetched: bool = False,
     isolated: bool = True,
 ) -> Conversion:
@@ -55,6 +57,7 @@ def convert_into(
     Args:
         manifest: The model this checkpoint is, with the facts that go into the record.
         variants: Preprocessing by name, the default first; by default the manifest's.
+        dtype: Store tensors of two axes or more in half precision; as they are if left out.
         fetched: The checkpoint was just taken from where the manifest says.
         isolated: Prove in a child process, which keeps the networks out of this one's memory.
 
@@ -76,12 +79,20 @@ def convert_into(
         opened.start_hashing()
         with Prover() if isolated else contextlib.nullcontext() as prover:
             tensors, computed = fit.outputs(max(preprocessing.input_size[1:]))
+            if dtype is not None:
+                tensors = narrow(tensors, dtype)
             health = Health()
             written = WeightsFile(write_weights(weights, tensors, health.check), weights.stat().st_size, len(tensors))
             health.conclude()
             source = _Checked(opened.sha256, opened.size, _source_proof(manifest, fetched))
             claim = Claim(
-                str(checkpoint), str(weights), written, recipe or fit.recipe.name, architecture or None, preprocessing
+                str(checkpoint),
+                str(weights),
+                written,
+                recipe or fit.recipe.name,
+                architecture or None,
+                preprocessing,
+                dtype,
             )
             try:
                 proof = prover.prove(claim) if prover else prove(claim)
@@ -201,6 +212,7 @@ def _record(
         intended_use=manifest.intended_use if manifest else "",
         training_data=manifest.training_data if manifest else (),
         tags=manifest.tags if manifest else (),
+        narrowing=proof.narrowing,
     )
 
 

@@ -1,12 +1,15 @@
-"""The tables in the documents, made from hub/ and conversion/; run as `python -m cxrzoo.documents`."""
+"""The tables in the documents, made from hub/ and conversion/, and cards; run as `python -m cxrzoo.documents`."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from cxrzoo._paths import CHECKOUT
+from cxrzoo.cards import CARD, render_card
 from cxrzoo.catalogue import UNKNOWN, Readiness, Row, group_rows
 from cxrzoo.errors import CxrZooError, RecordError
 from cxrzoo.figures import make_table, render_measured, render_overview, render_results
+from cxrzoo.folders import CONFIG
 from cxrzoo.recipe import Recipe, list_recipes, load_recipe
 from cxrzoo.registry import describe, list_models
 
@@ -17,6 +20,7 @@ def render_models() -> str:
     """Return the tables of all models, a row a manifest: first those that load by name, last those with gaps."""
     titles: dict[Readiness, str] = {
         "by name": '**Load by name**, `cxrzoo.load("NAME")`:',
+        "with the repository": "**Load by name in a clone of the repository**, beside whose manifests the weights lie:",
         "by hand": "**Fetch the file by hand**, then `cxrzoo convert FILE --model NAME --out DIR`:",
         "incomplete": "**Facts are missing.** `cxrzoo describe NAME` says which, and what is known:",
     }
@@ -90,6 +94,26 @@ def render_all_measurements() -> str:
     return "\n".join(render_measured(model.name, model.measured) for model in models)
 
 
+def render_all_targets() -> str:
+    """Return what the open weights were to show, and how far they do."""
+    from cxrzoo.evaluation.exhibits import render_targets  # which takes the packages of the extra `eval`
+
+    return render_targets(_find_documents())
+
+
+def render_all_evidence() -> str:
+    """Return all that was measured of the open weights beyond the manifests."""
+    from cxrzoo.evaluation.exhibits import render_evidence
+
+    return render_evidence(_find_documents())
+
+
+def _find_documents() -> Path:
+    if CHECKOUT is None:
+        raise RecordError("found no checkout of the repository, expected one: its docs/ hold the evidence. Clone it.")
+    return CHECKOUT / "docs"
+
+
 def refresh(text: str, where: str = "text") -> str:
     """Return `text` with the parts between its markers made anew.
 
@@ -102,6 +126,8 @@ def refresh(text: str, where: str = "text") -> str:
         "results": render_all_results,
         "measured": render_all_measured,
         "measurements": render_all_measurements,
+        "targets": render_all_targets,
+        "evidence": render_all_evidence,
     }
     for part, render in parts.items():
         start, end = _START.format(part), _END.format(part)
@@ -115,21 +141,39 @@ def refresh(text: str, where: str = "text") -> str:
     return text
 
 
+def list_cards(folder: Path) -> list[Path]:
+    """Return where the cards of the model folders in a folder lie, or belong."""
+    return [entry / CARD for entry in sorted(folder.iterdir()) if (entry / CONFIG).is_file()]
+
+
+def _refresh_file(path: Path) -> tuple[str, str]:
+    """Return what stands in a document, or in a card, and what should."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if (path.parent / CONFIG).is_file():
+        return text, render_card(path.parent)
+    return text, refresh(text, path.name)
+
+
 def _main() -> int:
-    parser = argparse.ArgumentParser(description="Make the tables in documents anew from hub/ and conversion/.")
-    parser.add_argument("documents", nargs="+", type=Path)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if a table is stale")
+    parser = argparse.ArgumentParser(
+        description="Make the tables in documents anew from hub/ and conversion/, and the cards of model folders."
+    )
+    parser.add_argument(
+        "documents", nargs="+", type=Path, help="a document, or a folder such as hub/, for the cards in its folders"
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if a table or a card is stale")
     arguments = parser.parse_args()
     stale = 0
-    for path in arguments.documents:
-        text = path.read_text(encoding="utf-8")
+    paths = [file for path in arguments.documents for file in (list_cards(path) if path.is_dir() else [path])]
+    for path in paths:
         try:
-            fresh = refresh(text, path.name)
+            text, fresh = _refresh_file(path)
         except CxrZooError as error:
             sys.stderr.write(f"{error}\n")
             return 1
         if fresh != text and arguments.check:
-            sys.stderr.write(f"{path.name} is stale. Run `make docs`.\n")
+            shown = f"{path.parent.name}/{CARD}" if path.parent.joinpath(CONFIG).is_file() else path.name
+            sys.stderr.write(f"{shown} is stale. Run `make docs`.\n")
             stale = 1
         elif fresh != text:
             path.write_text(fresh, encoding="utf-8")

@@ -108,6 +108,10 @@ class EvaluationError(CxrZooError, ValueError):
     """What was asked can't be estimated from these images, such as an AUROC without positives."""
 
 
+class PretrainingError(CxrZooError, ValueError):
+    """A training can't be done as asked, can't go on, or went wrong."""
+
+
 #: Where reading an image stopped: getting its bytes, reading its structure, checking what that says, checking the
 #: compressed pixels, decoding them, making them grey levels, or bringing them to size; or the process that did it.
 Stage = Literal["open", "parse", "header", "codestream", "decode", "display", "geometry", "worker"]

@@ -8,6 +8,9 @@ from cxrzoo.manifest import Licence, Preprocessing, Source
 #: How a checkpoint is known to be the one its source names: by its digest, fetched from there, or by somebody's word.
 SourceProof = Literal["digest", "fetched", "stated"]
 
+#: Types that weights may be stored in to take half the room.
+HalfPrecision = Literal["float16", "bfloat16"]
+
 #: Who says how images are prepared: the model's manifest, or whoever converted it.
 PreprocessingOrigin = Literal["manifest", "stated"]
 
@@ -56,6 +59,26 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """What half precision did to the weights: how many tensors were stored in `dtype`, and what that changed.
+
+    `cosine` is that of the embeddings of the synthetic radiograph, with the weights as they were and as they are
+    stored; `least` is what was demanded of it.
+    """
+
+    dtype: HalfPrecision
+    tensors: int
+    cosine: float
+    least: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tensors} tensors in {self.dtype}, which leaves the embedding of a synthetic radiograph a cosine of "
+            f"{self.cosine!r} (at least {self.least:g} demanded)"
+        )
+
+
+@dataclass(frozen=True)
 class Coverage:
     """What became of every key of the checkpoint: how many were kept, and how many dropped for each reason.
 
@@ -88,7 +111,11 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class FolderRecord:
-    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared."""
+    """The `cxrzoo` part of config.json: where the weights come from, what was proven, how images are prepared.
+
+    `narrowing` is there where weights are stored in half precision. It is left out of config.json where it is not, and
+    so is any field that is added later: folders that were written without it must keep their digest.
+    """
 
     schema: int
     model: str
@@ -113,4 +140,5 @@ class FolderRecord:
     intended_use: str = ""
     training_data: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    narrowing: Narrowing | None = None
     digest: str = ""

@@ -82,13 +82,23 @@ def build_config(network: Network, record: FolderRecord) -> dict[str, Any]:
         "num_features": network.num_features,
         "global_pool": network.global_pool,
         "pretrained_cfg": timm_fields(network, record),
-        "cxrzoo": asdict(record),
+        "cxrzoo": _record_fields(record),
     }
     if network.model_args:
         config["model_args"] = network.model_args
     config = json.loads(json.dumps(config))  # tuples become lists, as they will be when it is read
     config["cxrzoo"]["digest"] = _own_digest(config)
     return config
+
+
+def _record_fields(record: FolderRecord) -> dict[str, Any]:
+    """Return the record without the fields that are newer than the first folders, where these say nothing."""
+    fields = asdict(record)
+    if record.narrowing is None:
+        del fields["narrowing"]
+    if record.source is not None and record.source.command is None:
+        del fields["source"]["command"]
+    return fields
 
 
 def timm_fields(network: Network, record: FolderRecord) -> dict[str, Any]:

@@ -38,6 +38,20 @@ def fit(
     Raises:
         ImageError: The picture is a sliver.
     """
+    resized = resize(pixels, record, whole, report)
+    if record.crop_mode == "pad":
+        resized = pad(resized, max(resized.shape))
+    return crop_center(resized, record)
+
+
+def resize(
+    pixels: Pixels, record: Preprocessing, whole: tuple[int, int] | None = None, report: Report | None = None
+) -> Pixels:
+    """Return the whole picture as `fit` resizes it, before it is padded or cropped.
+
+    Raises:
+        ImageError: The picture is a sliver.
+    """
     report = report or Report()
     whole = whole or (pixels.shape[0], pixels.shape[1])
     height, width = resized_shape(whole[0], whole[1], record)
@@ -50,10 +64,7 @@ def fit(
     # The last square may lie across the border of the picture: what is beyond is left out.
     lower, right = (min(first + full / report.factor, side) for full, side in zip(whole, picture.shape, strict=True))
     resampling = _RESAMPLING[record.interpolation]
-    resized = np.array(Image.fromarray(picture).resize((width, height), resampling, (first, first, right, lower)))
-    if record.crop_mode == "pad":
-        resized = pad(resized, max(height, width))
-    return crop_center(resized, record)
+    return np.array(Image.fromarray(picture).resize((width, height), resampling, (first, first, right, lower)))
 
 
 def undo_spread(pixels: Pixels, spread: float) -> Pixels:

@@ -73,6 +73,7 @@ def locate(name: str | os.PathLike[str], cache: Cache) -> Location:
     if manifest.hub is not None:
         return Location(_fetch_folder(manifest.hub.repo_id, manifest.hub.revision), "hub", manifest)
     _insist_on_facts(manifest)
+    _insist_on_clone(manifest)
     with cache.lock(key):
         # another process may have finished while this one waited
         if cached.is_dir():
@@ -99,6 +100,23 @@ def _insist_on_facts(manifest: Manifest) -> None:
         f"{manifest.name} can't be loaded by its name:\n"
         + "\n".join(f"  {gap}" for gap in gaps)
         + f"\nFetch {manifest.source.url or 'the file'} by hand, run `{command}`, then load the folder by its path."
+    )
+
+
+def _insist_on_clone(manifest: Manifest) -> None:
+    """Refuse what this project trained where its weights are not: they travel with the repository alone."""
+    if manifest.source.command is None:
+        return
+    name, where = manifest.name, manifest.repository or "the repository of cxrzoo"
+    found = "lie in the repository, not in the installed package"
+    if CHECKOUT is not None:
+        found = f"are not in this checkout, which has no folder hub/{name}"
+    raise IncompleteError(
+        f"{name} can't be loaded by its name here: its weights {found}. Get them in one of these ways:\n"
+        f"  clone {where} and install the clone with `pip install --editable .`, where the name is enough;\n"
+        f"  or load the folder hub/{name} of any clone by its path, which is taken wherever a name of a model is;\n"
+        f"  or train it anew, `{manifest.source.command}`, then run `cxrzoo convert FILE --model {name} --out DIR` and "
+        "load that folder by its path."
     )
 
 
@@ -136,15 +154,23 @@ def open_location(location: Location, cache: Cache) -> Folder:
     digests = {name: variant.digest for name, variant in record.preprocessing.items()}
     if digests != {name: variant.digest for name, variant in manifest.preprocessing.items()}:
         raise FolderError(f"{folder.path} has another preprocessing than hub/{manifest.name}.toml. Remove the folder.")
-    promised = manifest.hub.sha256 if location.origin == "hub" and manifest.hub else None
-    if location.origin in ("cache", "authors"):
-        promised = (cache.read_pin(cache_key(manifest)) or {}).get("weights_sha256")
+    promised, where = _promised(location, manifest, cache)
     if promised is not None and promised != record.weights.sha256:
         raise DigestError(
             f"{folder.path}: the weights are recorded with sha256 {record.weights.sha256}, expected {promised}, as "
-            f"{'promised in the manifest' if location.origin == 'hub' else 'pinned at the first conversion'}."
+            f"{where}."
         )
     return folder
+
+
+def _promised(location: Location, manifest: Manifest, cache: Cache) -> tuple[str | None, str]:
+    """Return the sha256 that the weights must have, if somebody knows, and who said so."""
+    if location.origin in ("cache", "authors"):
+        return (cache.read_pin(cache_key(manifest)) or {}).get("weights_sha256"), "pinned at the first conversion"
+    if location.origin == "checkout":
+        where = f"promised by hub/{manifest.name}.toml beside it. Take both from one commit of the repository"
+        return manifest.weights.sha256 if manifest.weights else None, where
+    return manifest.hub.sha256 if manifest.hub else None, "promised in the manifest"
 
 
 def mend(location: Location, read: Callable[[], object], cache: Cache) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cxrzoo.errors import RecordError
 from cxrzoo.records import canonical_json, check_choices, check_sha256, digest, read_toml
 from cxrzoo.results import Measurement, Result
+from cxrzoo.training import Training, TrainingSource
 
 #: A public name, which is also a file name and part of cache paths: nothing else may pass.
 NAME = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
@@ -167,7 +168,8 @@ class Licence:
 class Source:
     """The checkpoint as its authors released it: at a URL, as a file of a Python distribution, or to fetch by hand.
 
-    `page` is where a person finds it, such as a shared folder, a form to sign or a README with links.
+    `page` is where a person finds it, such as a shared folder, a form to sign or a README with links. `command` is
+    there for what this project trained: it makes the checkpoint anew.
     """
 
     url: str | None = None
@@ -176,16 +178,22 @@ class Source:
     file: str | None = None
     sha256: str | None = None
     size: int | None = None
+    command: str | None = None
 
     def __str__(self) -> str:
+        if self.command is not None:
+            return f"trained by this project with `{self.command}`"
         if self.page is not None:
             return f"to be fetched by hand from {self.page}"
         return self.url or f"{self.file} of the Python distribution {self.distribution}"
 
     def __post_init__(self) -> None:
-        given = [value is not None for value in (self.url, self.page, self.distribution, self.file)]
-        if given not in ([True, False, False, False], [False, True, False, False], [False, False, True, True]):
-            raise RecordError("source: give either url, or page, or distribution and file.")
+        places = ("url", "page", "distribution", "file", "command")
+        given = [name for name in places if getattr(self, name) is not None]
+        if given not in (["url"], ["page"], ["distribution", "file"], ["command"]):
+            raise RecordError("source: give either url, or page, or distribution and file, or command.")
+        if self.command is not None and not (self.command.strip() and self.command.isprintable()):
+            raise RecordError(f"source: command: found {self.command!r}, expected one line.")
         for address in filter(None, (self.url, self.page)):
             if not address.startswith("https://"):
                 raise RecordError(f"source: found {address!r}, expected an address that starts with https://.")
@@ -204,6 +212,17 @@ class HubFile:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             raise RecordError(f"hub: found the revision {self.revision!r}, expected a commit of 40 hex digits.")
+        check_sha256(self.sha256)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What `model.safetensors` must be in the folder that lies beside the manifest, and in the one on the Hub."""
+
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
         check_sha256(self.sha256)
 
 
@@ -229,7 +248,12 @@ class Manifest:
     preprocessing: dict[str, Preprocessing] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    weights: Weights | None = None
     hub: HubFile | None = None
+    training: Training | None = None
+    training_source: tuple[TrainingSource, ...] = ()
+    reproduces: str = ""
+    limits: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
     measured: tuple[Measurement, ...] = ()
 
@@ -247,11 +271,23 @@ class Manifest:
                 f"unknown: found {', '.join(self.unknown) or 'nothing'}, expected a line on each fact that is left "
                 f"out, here {', '.join(sorted(empty)) or 'none'}, and on none that is given."
             )
+        self._check_training()
         self._check_measured()
+
+    def _check_training(self) -> None:
+        """Refuse two promises of one file, and a training on more images than there are."""
+        if self.weights and self.hub and (self.weights.sha256, self.weights.size) != (self.hub.sha256, self.hub.size):
+            raise RecordError(
+                f"weights and hub: found two files, {self.weights.sha256[:16]} and {self.hub.sha256[:16]}, expected "
+                "one. Publish the weights again, or correct the table."
+            )
+        used, there = self.training and self.training.images, sum(source.images for source in self.training_source)
+        if used and there and used > there:
+            raise RecordError(f"training: found {used} images, and {there} in all of training_source. Correct one.")
 
     def _check_measured(self) -> None:
         """Refuse figures that are not of this model as it stands here: its weights, its preprocessing, each once."""
-        known = [self.hub.sha256] if self.hub else []
+        known = [promised.sha256 for promised in (self.weights, self.hub) if promised]
         weights = {row.weights_sha256 for row in self.measured}.union(known)
         if self.measured and len(weights) > 1:
             raise RecordError(
@@ -273,8 +309,10 @@ class Manifest:
 
     @property
     def hosted(self) -> str:
-        """Where the file is, in a word: the host, or the Python distribution that carries it."""
+        """Where the file is, in a word: the host, the Python distribution that carries it, or this repository."""
         source = self.source
+        if source.command is not None:
+            return "this repository"
         if source.distribution is not None:
             return f"PyPI: {source.distribution}"
         host = (source.url or source.page or "").split("/")[2]

@@ -18,11 +18,12 @@ from cxrzoo import errors
 from cxrzoo.architectures import build_network, find_image_side, match_architecture
 from cxrzoo.checkpoint import open_checkpoint
 from cxrzoo.errors import ArchitectureError, ConversionError, CxrZooError
-from cxrzoo.evidence import Fingerprint, Network, Parity, WeightsFile
+from cxrzoo.evidence import Fingerprint, HalfPrecision, Narrowing, Network, Parity, WeightsFile
 from cxrzoo.fingerprint import make_phantom, take_fingerprint
 from cxrzoo.fits import fit_recipe
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.operations import Readable
+from cxrzoo.precision import compare_precision
 from cxrzoo.recipe import Architecture, load_recipe
 from cxrzoo.records import decode
 from cxrzoo.weights import as_tensor, read_into, read_shapes
@@ -40,7 +41,8 @@ _SEED = 0
 class Claim:
     """That the tensors of `weights` are a backbone, and the one inside `checkpoint` as `recipe` reads it.
 
-    `written` says what its file must hold, `preprocessing` is what the images of the fingerprint go through.
+    `written` says what its file must hold, `preprocessing` is what the images of the fingerprint go through, `dtype`
+    what the weights were narrowed to.
     """
 
     checkpoint: str
@@ -49,15 +51,21 @@ class Claim:
     recipe: str
     architecture: str | None
     preprocessing: Preprocessing
+    dtype: HalfPrecision | None = None
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found: timm's facts about the network, its fingerprint, and the parity where there is a reference."""
+    """What was found: timm's facts about the network, its fingerprint, and the parity where there is a reference.
+
+    `narrowing` says what half precision changed, where there is any. Parity is then that of the weights before it: it
+    is about which tensor goes where.
+    """
 
     network: Network
     fingerprint: Fingerprint
     parity: Parity | None
+    narrowing: Narrowing | None = None
 
 
 def prove(claim: Claim) -> Proof:
@@ -65,23 +73,29 @@ def prove(claim: Claim) -> Proof:
 
     Raises:
         ArchitectureError: The tensors are not those of the architecture, here or upstream.
-        ConversionError: The features differ.
+        ConversionError: The features differ, or half precision changed them too much.
     """
     size = max(claim.preprocessing.input_size[1:])
     with open_checkpoint(Path(claim.checkpoint)) as checkpoint:
         fit = fit_recipe(checkpoint.root, load_recipe(claim.recipe))
         weights = Path(claim.weights)
-        network = match_architecture(read_shapes(weights), fit.route.architectures, claim.architecture, size)
+        shapes = read_shapes(weights)
+        network = match_architecture(shapes, fit.route.architectures, claim.architecture, size)
         _insist_on_size(network, size)
         images = _make_images(claim.preprocessing.for_channels(network.in_chans))
         # one network after the other, so that two are never in memory
         features = _embed(_load(network, weights, claim.written), images)
         fingerprint = take_fingerprint(features[0].numpy())
+        narrowing = None
+        if claim.dtype is not None:
+            wide = _embed(_load_wide(network, fit.outputs(size)[0]), images)
+            narrowing = compare_precision(features[0].numpy(), wide[0].numpy(), shapes, claim.dtype)
+            features = wide
         known = [a for a in fit.route.last.architectures if a.name == network.architecture and a.upstream]
         if fit.route.last.reference is None or not known:
-            return Proof(network, fingerprint, None)
+            return Proof(network, fingerprint, None, narrowing)
         expected = _embed(_build_reference(known[0], network.in_chans, fit.upstream), images)
-    return Proof(network, fingerprint, _compare(features, expected, network, known[0], size))
+    return Proof(network, fingerprint, _compare(features, expected, network, known[0], size), narrowing)
 
 
 def _make_images(preprocessing: Preprocessing) -> "torch.Tensor":
@@ -99,6 +113,15 @@ def _load(network: Network, weights: Path, written: WeightsFile) -> "nn.Module":
     model = build_network(network.architecture, **network.model_args)
     _insist_on_format(weights, set(model.state_dict()))
     read_into(model.state_dict(), weights, sha256=written.sha256, size=written.size)
+    return model
+
+
+def _load_wide(network: Network, tensors: dict[str, Readable]) -> "nn.Module":
+    """Return the backbone with the tensors of the checkpoint itself, before they were narrowed."""
+    model = build_network(network.architecture, **network.model_args)
+    state = model.state_dict()
+    for name, tensor in tensors.items():
+        state[name].copy_(as_tensor(tensor))
     return model
 
 

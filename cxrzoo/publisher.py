@@ -6,6 +6,7 @@ from pathlib import Path
 from cxrzoo.cards import CARD, render_card
 from cxrzoo.converter import Conversion, convert_into
 from cxrzoo.errors import FolderError
+from cxrzoo.evidence import HalfPrecision
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.registry import describe
 from cxrzoo.sources import staged_folder
@@ -19,6 +20,7 @@ def convert(
     architecture: str | None = None,
     model: str | None = None,
     preprocessing: str | Preprocessing | None = None,
+    dtype: HalfPrecision | None = None,
 ) -> Conversion:
     """Make a model folder of a research checkpoint, and say what became of every key of it.
 
@@ -34,6 +36,9 @@ def convert(
         model: The model of the zoo that this checkpoint is; its facts go into the record.
         preprocessing: How images were prepared in training: a record, or a model of the zoo whose preprocessing these
             weights share ("name" or "name:variant"). May be left out where `model` says it.
+        dtype: "float16" or "bfloat16" stores the weights in half the room: all tensors of two axes or more, while
+            biases and the statistics of norms stay as they are. Loading gives float32 again. Refused where the
+            embeddings change by more than a cosine of .9999.
 
     Raises:
         CheckpointError: The file can't be read, or holds more than data.
@@ -53,6 +58,7 @@ def convert(
             architecture=architecture,
             manifest=manifest,
             variants=_variants(preprocessing),
+            dtype=dtype,
         )
         (staged / CARD).write_text(render_card(staged), encoding="utf-8")
     return Conversion(target, conversion.architecture, conversion.placements, conversion.record)

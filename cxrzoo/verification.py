@@ -13,6 +13,7 @@ from cxrzoo.errors import DigestError, FolderError
 from cxrzoo.fingerprint import make_phantom, take_fingerprint
 from cxrzoo.folders import CONFIG, WEIGHTS, Folder, build_config, read_folder, render_config
 from cxrzoo.health import Health
+from cxrzoo.precision import count_narrow
 from cxrzoo.recipe import Architecture, list_recipes
 from cxrzoo.sources import sha256_of
 from cxrzoo.weights import read_into, read_shapes
@@ -62,6 +63,11 @@ def _check_bytes(folder: Folder) -> Iterator[str]:
     default = record.preprocessing[record.default_variant]
     if record.preprocessing_sha256 != default.digest:
         raise FolderError(f"{path / CONFIG}: the digest of the preprocessing does not match it. Convert again.")
+    if record.narrowing is not None and record.narrowing.tensors != count_narrow(shapes, record.narrowing.dtype):
+        raise FolderError(
+            f"{folder.weights} does not hold {record.narrowing.tensors} tensors in {record.narrowing.dtype}, as the "
+            "record says. Convert again."
+        )
     yield f"config.json unchanged, digest {record.digest}"
     yield f"model.safetensors unchanged, {size:,} bytes, {len(shapes)} tensors, sha256 {found}"
     yield (
@@ -112,6 +118,8 @@ def _check_network(folder: Folder) -> Iterator[str]:
             f"parity as recorded: {record.parity.max_difference:g} from {record.parity.reference} "
             f"(at most {record.parity.tolerance:g} allowed)"
         )
+    if record.narrowing is not None:
+        yield f"half precision as recorded: {record.narrowing}"
 
 
 def _convert_again(folder: Folder, checkpoint: Path, recipe: str | None) -> Iterator[str]:
@@ -135,6 +143,7 @@ def _convert_again(folder: Folder, checkpoint: Path, recipe: str | None) -> Iter
             recipe=recipe or record.coverage.recipe,
             architecture=folder.architecture,
             variants=default,
+            dtype=record.narrowing.dtype if record.narrowing else None,
             isolated=False,
         ).record
     if again.weights != record.weights or again.coverage != record.coverage:
@@ -144,5 +153,7 @@ def _convert_again(folder: Folder, checkpoint: Path, recipe: str | None) -> Iter
             f"record {record.coverage.recipe_sha256}."
         )
     yield f"converted again from {checkpoint.name}: the same bytes, {record.coverage.kept} keys kept"
+    if again.narrowing is not None:
+        yield f"half precision measured again: {again.narrowing}"
     if again.parity is not None:
         yield f"parity measured again: {again.parity.max_difference:g} from {again.parity.reference}"

@@ -103,8 +103,10 @@ def test_first_sentence_fits_a_table(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("field", ["paper", "repository"])
 def test_addresses_are_https(manifest: Manifest, field: str) -> None:
-    """Paper and repository are addresses that a browser opens."""
-    assert field in manifest.unknown or getattr(manifest, field).startswith("https://")
+    """Paper and repository are addresses that a browser opens; a model of this project may name no other repository."""
+    own = field == "repository" and manifest.source.command and not manifest.repository
+
+    assert own or field in manifest.unknown or getattr(manifest, field).startswith("https://")
 
 
 def test_weights_without_a_licence_are_never_rehosted(manifest: Manifest) -> None:
@@ -247,6 +249,11 @@ def test_readme_says_which_fields_are_optional() -> None:
 HUB = '\n[hub]\nrepo_id = "o/n"\nrevision = "{revision}"\nsha256 = "{sha256}"\nsize = 1\n'
 
 
+WEIGHTS = '\n[weights]\nsha256 = "{sha256}"\nsize = 1\n'
+TRAINING = "\n[training]\n{}\n"
+DATA = '\n[[training_source]]\nname = "Some"\nimages = 10\nlicence = "CC0-1.0"\nattribution = "The"\n'
+
+
 def _edited(folder: Path, old: str, new: str) -> Path:
     """Write a copy of a manifest in which the first `old` is `new`; an empty `old` appends."""
     text = COPIED.read_text(encoding="utf-8")
@@ -281,8 +288,31 @@ def test_an_edited_copy_is_still_read(tmp_path: Path) -> None:
         ('default_variant = "pretrain"', 'default_variant = "x"', "expected one of pretrain, paper_finetune"),
         ("[source]", '[source]\nsha256 = "ABC"', "sha256: found 'ABC', expected 64 lower-case hexadecimal"),
         ('url = "https:', 'url = "http:', "expected an address that starts with https://"),
-        ("[source]", '[source]\ndistribution = "d"\nfile = "f"', "give either url, or page, or distribution and file"),
-        ("[source]", '[source]\npage = "https://example.org"', "give either url, or page, or distribution and file"),
+        (
+            "[source]",
+            '[source]\ndistribution = "d"\nfile = "f"',
+            "give either url, or page, or distribution and file, or command",
+        ),
+        (
+            "[source]",
+            '[source]\npage = "https://example.org"',
+            "give either url, or page, or distribution and file, or command",
+        ),
+        ("[source]", '[source]\ncommand = "train"', "give either url, or page, or distribution and file, or command"),
+        ("", TRAINING.format('date = "1 May"'), "training: date: found '1 May', expected year-month-day"),
+        ("", TRAINING.format("hours = 0"), "training: hours: found 0, expected a number above 0"),
+        ("", TRAINING.format("kwh = 1.5"), "training: assumes: found '', expected a line beside kwh or co2_grams"),
+        ("", TRAINING.format('assumes = "700 W"'), "training: assumes: found '700 W', expected a line beside kwh"),
+        ("", TRAINING.format("images = 11") + DATA, "training: found 11 images, and 10 in all of training_source"),
+        ("", DATA.replace("= 10", "= 0"), "training_source: images: found 0, expected at least 1"),
+        ("", DATA.replace("The", " "), "training_source: attribution: found ' ', expected one line of text"),
+        ("", DATA + 'url = "http://a.org"', "training_source: url: found 'http://a.org', expected an address"),
+        ("", WEIGHTS.format(sha256="0" * 63), "sha256: found '" + "0" * 63),
+        (
+            "",
+            WEIGHTS.format(sha256="1" * 64) + HUB.format(revision="0" * 40, sha256="0" * 64),
+            "weights and hub: found two files, 1111111111111111 and 0000000000000000",
+        ),
         ('recipe = "moco"\n', "", "found nothing, expected a line on each fact that is left out, here recipe, and"),
         ('architecture = "resnet18"\n', "", "a line on each fact that is left out, here architecture, and on none"),
         ("[licence]", '[unknown]\nrecipe = "?"\n[licence]', "found recipe, expected a line on each fact that is left"),

@@ -1,9 +1,11 @@
-"""The wheel: what is in it, how large it is, and that the data folders are not importable."""
+"""Wheel and sdist: what is in them, how large they are, and that the data folders are not importable."""
 
 import importlib.metadata
 import importlib.util
+import random
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,20 +14,46 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+#: A folder with weights beside the manifests, as models of this project have one.
+SHIPPED = "hub/moco-shipped-resnet18"
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this checkout, built with the setuptools that is installed here."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this checkout, with one model more that lies in it."""
     if not (ROOT / "setup.cfg").exists():
         pytest.skip("only a checkout can be built")
     import shutil
 
     # a copy: building leaves folders behind, and two workers must not share them
-    room = tmp_path_factory.mktemp("wheel")
+    room = tmp_path_factory.mktemp("source")
     ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "demo")
     shutil.copytree(ROOT, room / "source", ignore=ignored)
+    shipped = room / "source" / SHIPPED
+    shipped.mkdir()
+    (shipped / "model.safetensors").write_bytes(random.Random(0).randbytes(2_000_000))
+    for name in ("config.json", "README.md", "training.svg"):
+        (shipped / name).write_text("of a model that is not there")
+    return room / "source"
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of this checkout, built with the setuptools that is installed here."""
+    room = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "."]
-    subprocess.run([*command, "-w", str(room)], cwd=room / "source", check=True)
+    subprocess.run([*command, "-w", str(room)], cwd=source, check=True)
     (built,) = room.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source distribution of this checkout."""
+    room = tmp_path_factory.mktemp("sdist")
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(room)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
+    (built,) = room.glob("*.tar.gz")
     return built
 
 
@@ -44,6 +72,26 @@ def test_wheel_holds_everything(wheel: Path) -> None:
         for path in [*(ROOT / folder).glob("*.toml"), *(ROOT / folder).glob("*.md")]:
             assert f"cxrzoo/_data/{folder}/{path.name}" in names
     assert "cxrzoo/py.typed" in names
+
+
+def test_wheel_holds_no_weights(wheel: Path) -> None:
+    """Nothing of the folders that models of this project have beside their manifests is in the wheel."""
+    names = zipfile.ZipFile(wheel).namelist()
+
+    assert not [name for name in names if name.endswith((".safetensors", ".svg")) or "config.json" in name]
+    assert {"cxrzoo/_data/hub/README.md"} == {name for name in names if name.endswith("hub/README.md")}
+    assert not [name for name in names if name.startswith("cxrzoo/_data/") and name.count("/") > 3]
+
+
+def test_sdist_holds_what_a_wheel_is_built_of(sdist: Path) -> None:
+    """The sdist has every manifest and recipe and stays small: the folders with weights are not in it either."""
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+
+    for folder in ("hub", "conversion"):
+        expected = {f"{folder}/{path.name}" for path in (ROOT / folder).iterdir() if path.suffix in (".toml", ".md")}
+        assert expected == {name for name in names if name.startswith(f"{folder}/")}
+    assert sdist.stat().st_size < 2_000_000
 
 
 def test_wheel_holds_nothing_else(wheel: Path) -> None:

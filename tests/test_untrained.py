@@ -1,5 +1,7 @@
 """The untrained network: the honest floor of every comparison, which no one can mistake for a model."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -8,9 +10,10 @@ from phantoms import radiograph
 from PIL import Image
 
 import cxrzoo
-from cxrzoo.errors import EvaluationError, UnknownModelError
+from cxrzoo.errors import EvaluationError, FolderError, UnknownModelError
+from cxrzoo.evaluation.contenders import list_entries
 from cxrzoo.evaluation.locks import digest_backbone
-from cxrzoo.evaluation.untrained import make_untrained
+from cxrzoo.evaluation.untrained import make_untrained, make_untrained_like
 
 
 def test_seed_gives_the_network() -> None:
@@ -91,3 +94,31 @@ def test_load_never_returns_one() -> None:
     """Loading by the name of an untrained network is an error: random weights come only from where they are asked."""
     with pytest.raises(UnknownModelError):
         cxrzoo.load("untrained:resnet18")
+
+
+def test_floor_of_a_model(resnet18_folder: Path) -> None:
+    """Like a model, a network has its architecture, input and preprocessing, and nothing of its weights."""
+    model, floor = cxrzoo.load(resnet18_folder), make_untrained_like(str(resnet18_folder))
+
+    assert model.transform.record == floor.transform.record
+    assert list(model.state_dict()) == list(floor.state_dict())
+    assert floor.provenance.model == "untrained:moco-cxr-resnet18" and floor.provenance.origin == "untrained"
+    assert not torch.equal(model.conv1.weight, floor.conv1.weight)
+    assert floor.provenance.weights_sha256 == digest_backbone(make_untrained_like(str(resnet18_folder)))
+
+
+def test_floor_of_a_model_can_be_compared(resnet18_folder: Path) -> None:
+    """In a comparison `untrained:MODEL` is an untrained network with the name of that model, and of no folder above."""
+    (entry,) = list_entries([f"untrained:{resnet18_folder}"])
+
+    assert ("untrained:resnet18", "untrained") == (entry.name, entry.kind)
+    assert entry.load().provenance.origin == "untrained"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("untrained:./nowhere", FolderError), ("untrained:moco-cxr-resnet-18", EvaluationError)]
+)
+def test_floor_of_no_model(name: str, error: type[Exception]) -> None:
+    """What is neither a model nor an architecture is refused before anything is embedded."""
+    with pytest.raises(error):
+        list_entries([name])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxrzoo import __version__
-from cxrzoo.cli import comparing, converting, embedding, listing
+from cxrzoo.cli import comparing, converting, embedding, listing, pretraining
 from cxrzoo.errors import CxrZooError, ImageWarning
 
 
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     converting.add_verify_options(add("verify", converting.run_verify))
     embedding.add_embed_options(add("embed", embedding.run_embed))
     comparing.add_options(add("compare", comparing.run_compare))
+    pretraining.add_options(add("pretrain", pretraining.run_pretrain))
     add("doctor", run_doctor)
     converting.add_card_options(add("card", converting.run_card))
     command = add("demo", run_demo)

@@ -18,6 +18,7 @@ def run_convert(arguments: argparse.Namespace) -> None:
         architecture=arguments.architecture,
         model=arguments.model,
         preprocessing=_preprocessing(arguments),
+        dtype=arguments.dtype,
     )
     record = conversion.record
     dropped = "".join(f", {count} dropped ({reason})" for reason, count in record.coverage.dropped.items())
@@ -33,6 +34,8 @@ def run_convert(arguments: argparse.Namespace) -> None:
         print("parity        not measured: the recipe names no reference network for this architecture")
     else:
         print(f"parity        {record.parity.max_difference:g} from {record.parity.reference}, pooled features")
+    if record.narrowing is not None:
+        print(f"precision     {record.narrowing}")
     print(f"fingerprint   {record.fingerprint.digest}")
     said = {"manifest": f"as hub/{record.model}.toml says", "stated": "as stated"}
     print(f"preprocessing {record.default_variant!r}, {said[record.preprocessing_origin]}")
@@ -103,6 +106,11 @@ def add_convert_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--architecture", help="timm's name; found from names and shapes if left out")
     command.add_argument("--model", help="the model of the zoo that this checkpoint is, which says all that follows")
+    command.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16"),
+        help="store the weights in half the room, all but biases and the statistics of norms; loading gives float32",
+    )
     how = command.add_argument_group("preprocessing", "how images were prepared when the weights were trained")
     how.add_argument("--preprocess-from", metavar="NAME[:VARIANT]", help="a model of the zoo that was trained alike")
     how.add_argument("--size", type=int, metavar="PIXELS", help="height and width of the input")

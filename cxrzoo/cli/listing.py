@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cxrzoo.cli.images import add_choice_of_image, is_file
 from cxrzoo.errors import CxrZooError
-from cxrzoo.manifest import NAME, Manifest
+from cxrzoo.manifest import NAME, Manifest, Source
 
 if TYPE_CHECKING:
     from cxrzoo.catalogue import Row
@@ -26,6 +26,7 @@ def run_list(arguments: argparse.Namespace) -> None:
         raise CxrZooError(f"no model matches {arguments.pattern!r}. `cxrzoo list` without a pattern shows all.")
     titles = {
         "by name": "Load by name:",
+        "with the repository": "Load by name in a clone of the repository, beside whose manifests the weights lie:",
         "by hand": "The file is fetched by hand, then `cxrzoo convert FILE --model NAME --out DIR`:",
         "incomplete": "Facts are missing, `cxrzoo describe NAME` says which and what is known:",
     }
@@ -61,6 +62,7 @@ def _host(row: "Row") -> str:
 
 def run_describe(arguments: argparse.Namespace) -> None:
     """Everything a manifest says of a model; or of a file with an image how it is read, step by step."""
+    from cxrzoo.account import describe_source, list_facts
     from cxrzoo.registry import describe
 
     if is_file(arguments.name):
@@ -74,6 +76,14 @@ def run_describe(arguments: argparse.Namespace) -> None:
     print(f"{manifest.name}\n  {manifest.summary}")
     for title, value in _facts(manifest).items():
         print(f"{title:18} {value}")
+    for source in manifest.training_source:
+        print(f"{'trained on':18} {describe_source(source)}")
+    if manifest.reproduces:
+        print(f"{'reproduces':18} {manifest.reproduces}")
+    for title, value in (list_facts(manifest.training) if manifest.training else {}).items():
+        print(f"{'training':18} {title}: {value}")
+    for limit in manifest.limits:
+        print(f"{'limits':18} {limit}")
     for fact, text in manifest.unknown.items():
         print(f"{'unknown':18} {fact}: {text}")
     for name, variant in manifest.preprocessing.items():
@@ -115,6 +125,7 @@ def _facts(manifest: Manifest) -> dict[str, object]:
     licence, source = manifest.licence, manifest.source
     loads = {
         "by name": "yes",
+        "with the repository": "in a clone of the repository, which holds the weights",
         "by hand": "no: its file is fetched by hand, see below",
         "incomplete": "no: facts are missing, see below",
     }
@@ -126,15 +137,19 @@ def _facts(manifest: Manifest) -> dict[str, object]:
         "training data": "; ".join(manifest.training_data) or "not stated",
         "intended use": manifest.intended_use,
         "paper": manifest.paper or "not stated",
-        "repository": manifest.repository,
+        "repository": manifest.repository or "this one",
         "released as": str(source),
-        "its sha256": source.sha256 or "not published; pinned here at the first conversion",
+        "its sha256": source.sha256 or _unstated_digest(source),
         "licence, weights": licence.weights or "not stated",
         "licence, code": licence.code or "not stated",
         "licence, data": licence.data or "not stated",
         "may be re-hosted": "yes" if licence.rehost else "no",
         "licence, note": licence.note or "–",
     }
+
+
+def _unstated_digest(source: Source) -> str:
+    return "not stated" if source.command else "not published; pinned here at the first conversion"
 
 
 def run_inspect(arguments: argparse.Namespace) -> None:

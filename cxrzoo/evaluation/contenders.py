@@ -11,7 +11,7 @@ from cxrzoo.embedding.contents import EmbeddingStore
 from cxrzoo.embedding.identity import read_identity
 from cxrzoo.embedding.store import open_store
 from cxrzoo.errors import EvaluationError, FolderError
-from cxrzoo.evaluation.untrained import PREFIX, check_untrained, make_untrained
+from cxrzoo.evaluation.untrained import PREFIX, check_untrained, is_model, make_untrained, make_untrained_like
 from cxrzoo.folders import read_folder
 from cxrzoo.registry import describe, list_models
 
@@ -33,7 +33,8 @@ class Entry:
         from cxrzoo.loader import load
 
         if self.kind == "untrained":
-            return make_untrained(self.asked.removeprefix(PREFIX))
+            like = self.asked.removeprefix(PREFIX)
+            return make_untrained_like(like) if is_model(like) else make_untrained(like)
         return load(self.asked, variant=self.variant)
 
     def open_store(self) -> EmbeddingStore:
@@ -44,8 +45,9 @@ class Entry:
 def list_entries(models: Sequence[str]) -> list[Entry]:
     """Return an entry for each of `models`, before anything is fetched: a misspelt name should not cost an hour.
 
-    Each is a name, NAME:VARIANT, a model folder, hf-hub:org/name, untrained:ARCHITECTURE, or an embedding store. A
-    store's name also says the model, "FOLDER (MODEL)", unless that is its own name, or all stores are of one model.
+    Each is a name, NAME:VARIANT, a model folder, hf-hub:org/name, untrained:ARCHITECTURE, untrained:MODEL for random
+    weights in that model's network and with its preprocessing, or an embedding store. A store's name also says the
+    model, "FOLDER (MODEL)", unless that is its own name, or all stores are of one model.
 
     Raises:
         UnknownModelError: No manifest has this name.
@@ -81,7 +83,11 @@ def _name_models(entries: Sequence[Entry]) -> list[Entry]:
 
 def _entry(asked: str) -> Entry:
     if asked.startswith(PREFIX):
-        check_untrained(asked.removeprefix(PREFIX))
+        like = asked.removeprefix(PREFIX)
+        if is_model(like):  # "untrained:MODEL", the network of that model and its preprocessing
+            entry = _entry(like)
+            return Entry(f"{PREFIX}{entry.name}", f"{PREFIX}{entry.asked}", "untrained")
+        check_untrained(like)
         return Entry(asked, asked, "untrained")
     if asked.startswith("hf-hub:"):
         return Entry(asked, asked, "model")

@@ -9,13 +9,16 @@ from cxrzoo.architectures import sketch_network
 from cxrzoo.errors import ArchitectureError, EvaluationError
 from cxrzoo.evaluation.locks import digest_backbone
 from cxrzoo.loader import Provenance
+from cxrzoo.locations import locate, open_location
 from cxrzoo.manifest import Preprocessing
 from cxrzoo.preprocessing import Transform
+from cxrzoo.registry import list_models
+from cxrzoo.sources import Cache
 
 if TYPE_CHECKING:
     from cxrzoo.loader import Backbone
 
-#: What an untrained network is called: this, and its architecture.
+#: What an untrained network is called: this, and its architecture, or the model that it is like.
 PREFIX = "untrained:"
 # The usual evaluation on ImageNet, https://github.com/pytorch/vision/blob/main/references/classification/presets.py:
 # these constants, and the middle 224 of 256 pixels. No weights ask for any others here.
@@ -36,28 +39,55 @@ def make_untrained(architecture: str, *, seed: int = 0, size: int = 224) -> "Bac
     Raises:
         EvaluationError: timm has no such architecture, or can't build it for this size.
     """
+    arguments = check_untrained(architecture, size=size)
+    preprocessing = Preprocessing(
+        (3, size, size), _MEAN, _STD, "bilinear", _CROP, "center", source="ImageNet's, since no weights ask for any"
+    )
+    return _make(architecture, architecture, arguments, preprocessing, "imagenet", seed)
+
+
+def make_untrained_like(model: str, *, seed: int = 0) -> "Backbone":
+    """Return a network with random weights that is like a model in all else: architecture, arguments, preprocessing.
+
+    Args:
+        model: What `cxrzoo.load` takes. It is fetched where it is not at hand: its folder tells the arguments.
+
+    Raises:
+        UnknownModelError, FolderError, SourceError: As `cxrzoo.load` does.
+    """
+    cache = Cache(None)
+    folder = open_location(locate(model, cache), cache)
+    record = folder.record
+    variant = record.default_variant
+    return _make(record.model, folder.architecture, folder.model_args, record.preprocessing[variant], variant, seed)
+
+
+def is_model(name: str) -> bool:
+    """Return whether what stands after the prefix is a model or a folder of one, not an architecture."""
+    return "/" in name or "\\" in name or name.startswith((".", "~")) or name in list_models()
+
+
+def _make(
+    name: str, architecture: str, arguments: dict[str, Any], preprocessing: Preprocessing, variant: str, seed: int
+) -> "Backbone":
     import timm
 
-    arguments = check_untrained(architecture, size=size)
     # Only the generator of the CPU draws, and it is put back.
     with torch.inference_mode(False), torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
     _switch_branches_on(model)
     backbone = cast("Backbone", model.float().eval())
-    preprocessing = Preprocessing(
-        (3, size, size), _MEAN, _STD, "bilinear", _CROP, "center", source="ImageNet's, since no weights ask for any"
-    )
     backbone.pretrained_cfg |= preprocessing.timm_fields
     backbone.transform = Transform(preprocessing)
     backbone.provenance = Provenance(
-        model=f"{PREFIX}{architecture}",
+        model=f"{PREFIX}{name}",
         origin="untrained",
         weights_sha256=digest_backbone(backbone),
-        preprocessing="imagenet",
+        preprocessing=variant,
         preprocessing_sha256=preprocessing.digest,
         decoding=preprocessing.decoding,
-        dimension=_count_dimensions(backbone, size),
+        dimension=_count_dimensions(backbone, preprocessing.input_size),
     )
     return backbone
 
@@ -86,12 +116,12 @@ def _switch_branches_on(model: nn.Module) -> None:
             nn.init.ones_(module.weight)
 
 
-def _count_dimensions(backbone: "Backbone", size: int) -> int:
+def _count_dimensions(backbone: "Backbone", size: tuple[int, int, int]) -> int:
     """Return the length of an embedding, by making one."""
     try:
         with torch.inference_mode():
-            return int(backbone(torch.zeros(1, 3, size, size)).shape[1])
+            return int(backbone(torch.zeros(1, *size)).shape[1])
     except (RuntimeError, ValueError, AssertionError) as error:
         raise EvaluationError(
-            f"The untrained network takes no images of {size} x {size} pixels: {error}. Give another size."
+            f"The untrained network takes no images of {size[1]} x {size[2]} pixels: {error}. Give another size."
         ) from error

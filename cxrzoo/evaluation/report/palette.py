@@ -1,8 +1,9 @@
 """Colours and markers: one pair of colours a role, for light and for dark pages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cxrzoo.evaluation.comparison import Comparison
+from cxrzoo.evaluation.comparison import Comparison, Contender
 
 #: The page's own colours, light and dark.
 ROLES = {
@@ -67,10 +68,15 @@ class Look:
 
 
 def assign_looks(comparison: Comparison) -> dict[str, Look]:
+    """Return the look of each contender of a comparison."""
+    return list_looks(comparison.contenders)
+
+
+def list_looks(contenders: Sequence[Contender]) -> dict[str, Look]:
     """Return the look of each contender; untrained networks are grey, the others get colours in their order."""
     looks: dict[str, Look] = {}
     number = 0
-    for contender in comparison.contenders:
+    for contender in contenders:
         if contender.kind == "untrained":
             earlier = sum(look.floor for look in looks.values())
             looks[contender.name] = Look(f"floor{earlier or ''}", ROLES["floor"][0], "o", True)

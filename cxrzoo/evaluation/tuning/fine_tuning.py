@@ -149,7 +149,7 @@ def fine_tune(
                 loss = training.run_epoch(shuffled_batches(train_rows, batch_size, seed, number), inputs, labelled)
             _check_loss(loss, number)
             scores = compute_rows(network, inputs, valid_rows).cpu().numpy()
-            epoch = Epoch(number, loss, _mean_auroc(targets[valid], scores, judged))
+            epoch = Epoch(number, loss, mean_auroc(targets[valid], scores, judged))
             if epoch.auroc > max((earlier.auroc for earlier in history), default=-1.0):
                 training.keep_best()
             history.append(epoch)
@@ -169,7 +169,8 @@ def _conclude(history: list[Epoch], logits: dict[str, NDArray[np.float32]], back
     return FineTuning(logits["valid"], logits["test"], len(history), best.number, tuple(history), backbone_sha256)
 
 
-def _mean_auroc(labels: Floats, logits: NDArray[np.float32], findings: Positions) -> float:
+def mean_auroc(labels: Floats, logits: NDArray[np.float32], findings: Positions) -> float:
+    """Return the mean AUROC of these findings; a NaN among the labels is left out."""
     used = ~np.isnan(labels)
     return float(np.mean([auroc(labels[used[:, f], f], logits[used[:, f], f]) for f in findings]))
 

@@ -1,0 +1,1 @@
+"""Training backbones without labels: MoCo, online clustering and group-masked modelling."""

@@ -1,0 +1,272 @@
+"""`cxrzoo.pretrain`: images and a plan -> a backbone trained without labels, in a folder that can be gone on with."""
+
+import copy
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+from cxrzoo.errors import PretrainingError
+from cxrzoo.evaluation.bars import bar
+from cxrzoo.pretraining.checkpoints import check_convertible, make_folder, write_checkpoint
+from cxrzoo.pretraining.costs import Meter, describe_costs, estimate_costs
+from cxrzoo.pretraining.curves import draw_training
+from cxrzoo.pretraining.history import History
+from cxrzoo.pretraining.listing import Listing, list_images
+from cxrzoo.pretraining.method import Method
+from cxrzoo.pretraining.monitors import judge
+from cxrzoo.pretraining.networks import Start, build_method, build_start
+from cxrzoo.pretraining.outcomes import (
+    Trained,
+    describe_hardware,
+    describe_plan,
+    describe_spent,
+    read_spent,
+    write_facts,
+    write_spent,
+)
+from cxrzoo.pretraining.plans import Plan
+from cxrzoo.pretraining.probes import read_probe
+from cxrzoo.pretraining.probing import ProbeSet, probe_backbone
+from cxrzoo.pretraining.radiographs import Radiographs, keep_radiographs
+from cxrzoo.pretraining.ranks import rank
+from cxrzoo.pretraining.states import States
+from cxrzoo.pretraining.training import Hooks, Training, private_draws
+from cxrzoo.records import digest
+from cxrzoo.sources import write_atomically
+
+logger = logging.getLogger("cxrzoo")
+
+MODEL, HISTORY, CURVES, FACTS, STATE, IMAGES = (
+    "model",
+    "history.jsonl",
+    "training.svg",
+    "training.json",
+    "state",
+    "images",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training as it is asked for: `data` is a table or a folder, `probe` a labelled table to watch it by."""
+
+    plan: Plan
+    data: Path
+    out: Path
+    root: Path | None = None
+    path_column: str = ""
+    modality: str = ""
+    findings: tuple[str, ...] = ()
+    probe: Path | None = None
+    probe_findings: tuple[str, ...] = ()
+    probe_every: int = 1
+    seed: int = 0
+    device: str = "cpu"
+    devices: int = 1
+    workers: int = 1
+    progress: bool = False
+    stop_after: int | None = None
+
+
+def pretrain(request: Request) -> Trained | None:
+    """Train a backbone without labels, and make a model folder of it; a run that was stopped goes on.
+
+    In `out` are afterwards `model/`, which `cxrzoo.load` takes, the checkpoint as the method's authors lay it out,
+    `history.jsonl`, `training.svg` and `training.json`. With several devices, each runs this same program once more,
+    and all but the first return None; so does a run that `stop_after` so many epochs of its plan leaves unfinished.
+
+    Raises:
+        PretrainingError: It can't be done as asked, or the loss is no number any more.
+        TableError: The table can't be read.
+        RecordError: Settings contradict each other.
+    """
+    plan, out = request.plan, request.out
+    _check_use(request)
+    fabric = _launch(request)
+    out.mkdir(parents=True, exist_ok=True)
+    listing = list_images(
+        request.data,
+        findings=request.findings,
+        modality=request.modality,
+        path_column=request.path_column,
+        root=request.root,
+    )
+    with fabric.rank_zero_first(), bar("images", len(listing.paths), "images", shown=request.progress) as advance:
+        radiographs = keep_radiographs(listing, out / IMAGES, plan.side, workers=request.workers, progress=advance)
+    if radiographs.failures:
+        logger.warning("%s", _describe_failures(radiographs))
+    probe = _read_probe(request, listing)
+    with private_draws():
+        start = build_start(plan, radiographs, seed=request.seed)
+        method = build_method(
+            plan,
+            start,
+            modalities=len(listing.modality_names),
+            findings=len(listing.findings),
+            seed=request.seed,
+        )
+        check_convertible(method)
+        return _run(request, fabric, radiographs, probe, start, method)
+
+
+def _check_use(request: Request) -> None:
+    """Refuse what the plan would not look at."""
+    cluster = request.plan.cluster
+    if request.findings and not (cluster and cluster.supervised):
+        raise PretrainingError(
+            f"found labels to learn from ({', '.join(request.findings)}), which the plan {request.plan.name!r} has no "
+            "use for. Leave them out, or take online clustering with a weight for them: --set cluster.supervised=1.0"
+        )
+    if request.modality and not (cluster and cluster.per_modality):
+        raise PretrainingError(
+            f"found a column of modalities ({request.modality}), which the plan {request.plan.name!r} has no use for. "
+            "Leave it out, or give each modality prototypes of its own: --set cluster.per_modality=true"
+        )
+    if bool(request.probe) != bool(request.probe_findings):
+        raise PretrainingError("found one of a probe's table and its label, expected both, or neither.")
+
+
+def _launch(request: Request) -> Fabric:
+    several = request.devices > 1
+    # each process keeps its own queue and its own images; what must agree is exchanged by the methods
+    strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=True) if several else "auto"
+    fabric = Fabric(
+        accelerator=request.device,
+        devices=request.devices,
+        strategy=strategy,
+        precision=request.plan.optimisation.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _run(
+    request: Request,
+    fabric: Fabric,
+    radiographs: Radiographs,
+    probe: ProbeSet | None,
+    start: Start,
+    method: Method,
+) -> Trained | None:
+    plan, out = request.plan, request.out
+    identity = {
+        "plan": digest(asdict(plan)),
+        "images": radiographs.sha256,
+        "start": start.weights_sha256 or "",
+        "seed": request.seed,
+        "processes": fabric.world_size,
+    }
+    _estimate(request, fabric, radiographs, probe, start, method)
+    training = Training(method, plan.optimisation, radiographs, fabric, seed=request.seed)
+    history, states = History(out / HISTORY), States(out / STATE, identity)
+    meter = Meter(read_spent(out))
+
+    def look(epoch: int) -> dict[str, float]:
+        if probe is None or rank() or (epoch % request.probe_every and epoch != plan.optimisation.epochs):
+            return {}
+        found = probe_backbone(method.backbone, probe, mean=start.mean, std=start.std)
+        return {"knn": found.knn, "rank": found.rank}
+
+    def keep(epoch: int) -> None:
+        if rank():
+            return
+        write_spent(out, meter.read())
+        _draw(history, out)
+        for warning in judge(history.rows()):
+            logger.warning("%s", warning)
+        if epoch in plan.kept_after:
+            write_checkpoint(out, method, epoch, training.optimizer.state_dict())
+
+    with bar("training", training.steps, "steps", shown=request.progress and rank() == 0) as advance:
+        first = True
+
+        def count(steps: int) -> None:
+            nonlocal first
+            advance(steps, before=first)
+            first = False
+
+        last = request.stop_after * training.steps_per_epoch if request.stop_after else None
+        training.run(states, history, Hooks(look, keep, count), last=last)
+    if rank() or (last is not None and last < training.steps):
+        return None
+    checkpoint = write_checkpoint(out, method, plan.optimisation.epochs, training.optimizer.state_dict())
+    if not (out / MODEL).exists():
+        make_folder(checkpoint, out / MODEL, start, plan.views.size)
+    told = {
+        "images": len(radiographs),
+        "images_sha256": radiographs.sha256,
+        "steps": training.steps,
+        "seed": request.seed,
+        "hardware": describe_hardware(request.device, fabric.world_size),
+        "checkpoint": checkpoint.name,
+        "knn": next((row["knn"] for row in reversed(history.rows()) if row.get("knn") is not None), None),
+    }
+    facts = describe_plan(plan, start) | told | describe_spent(meter.read())
+    write_facts(out, facts)
+    return Trained(out / MODEL, checkpoint, facts)
+
+
+def _estimate(
+    request: Request,
+    fabric: Fabric,
+    radiographs: Radiographs,
+    probe: ProbeSet | None,
+    start: Start,
+    method: Method,
+) -> None:
+    """Say what the run will take, measured on a few steps of a copy."""
+    if fabric.world_size > 1:
+        return  # steps of a copy would need all processes in step
+    trial = Training(copy.deepcopy(method), request.plan.optimisation, radiographs, fabric, seed=request.seed)
+    batches = iter(trial.batches(0))
+    steps = iter(range(trial.steps))
+
+    def step() -> None:
+        trial.take_step(next(steps), next(batches))
+
+    extra = 0.0
+    few = min(5, trial.steps)
+    if probe is not None:
+        before = time.perf_counter()
+        probe_backbone(trial.method.backbone, probe, mean=start.mean, std=start.std)
+        extra = (time.perf_counter() - before) * (request.plan.optimisation.epochs // request.probe_every)
+    costs = estimate_costs(
+        step, trial.steps, warm_up=min(2, few - 1), measured=max(few - 2, 1), extra_seconds=extra, device=request.device
+    )
+    logger.warning("%s", describe_costs(costs))
+
+
+def _read_probe(request: Request, listing: Listing) -> ProbeSet | None:
+    if request.probe is None:
+        return None
+    return read_probe(
+        request.probe,
+        request.probe_findings,
+        size=request.plan.views.size,
+        root=request.root,
+        workers=request.workers,
+    )
+
+
+def _describe_failures(radiographs: Radiographs) -> str:
+    rows: Sequence[int] = [row + 1 for row in radiographs.failures]
+    shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+    codes = ", ".join(sorted(set(radiographs.failures.values())))
+    return f"{len(rows)} images can't be read ({codes}) and are left out: row {shown}."
+
+
+def _draw(history: History, out: Path) -> None:
+    try:
+        picture = draw_training(history.columns())
+    except PretrainingError:  # nothing to draw yet
+        return
+    write_atomically(out / CURVES, picture.encode())
+
+
+def _spent_path(out: Path) -> Path:
+    return out / "spent.json"
