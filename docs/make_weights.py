@@ -63,7 +63,7 @@ def _describe_training(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["commit"]:
         told["commit"] = facts["commit"]
     told["assumes"] = facts["carbon"].partition(": ")[2]
-    told["knn"] = f"pneumonia, Kermany's training images of left-out patients: AUROC {facts['knn']:.3f}"
+    told["knn"] = f"pneumonia, Kermany's training images, of patients that don't vote: AUROC {facts['knn']:.3f}"
     for name in ("kwh", "co2_grams"):
         told[name] = float(f"{told[name]:.2g}")
     return told

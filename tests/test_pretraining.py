@@ -179,16 +179,29 @@ def test_pictures_are_read_once(table: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["side", "image"])
-def test_pictures_of_another_list_are_refused(table: Path, tmp_path: Path, change: str) -> None:
-    """A folder of another training is not taken for this one's."""
+def test_pictures_of_another_list_are_read_anew(table: Path, tmp_path: Path, change: str) -> None:
+    """What was kept of other files, or at another size, is not taken."""
     for file in [table, *table.parent.glob("*.png")]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    keep_radiographs(list_images(tmp_path / "table.csv"), tmp_path / "images", 20)
+    first = keep_radiographs(list_images(tmp_path / "table.csv"), tmp_path / "images", 20)
     if change == "image":
         Image.new("L", (50, 50)).save(tmp_path / "03.png")
 
-    with pytest.raises(PretrainingError, match="another list"):
-        keep_radiographs(list_images(tmp_path / "table.csv"), tmp_path / "images", 24 if change == "side" else 20)
+    second = keep_radiographs(list_images(tmp_path / "table.csv"), tmp_path / "images", 24 if change == "side" else 20)
+
+    assert first.sha256 != second.sha256
+    assert (24 if change == "side" else 20) == second.sizes[0].min()
+
+
+def test_the_digest_is_of_pixels_and_not_of_files(table: Path, tmp_path: Path) -> None:
+    """Images that were copied, with other times, are the same images."""
+    for file in [table, *table.parent.glob("*.png")]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+
+    first = keep_radiographs(list_images(table), tmp_path / "a", 20)
+    second = keep_radiographs(list_images(tmp_path / "table.csv"), tmp_path / "b", 20)
+
+    assert first.sha256 == second.sha256
 
 
 def test_a_bad_file_is_left_out(table: Path, tmp_path: Path) -> None:
@@ -437,6 +450,11 @@ def test_costs_are_said_before_it_starts(table: Path, tmp_path: Path, caplog: py
         ("architecture=resnet99", "can't be built"),
         ("moco.queue=2", "queue of 2 keys for batches of 4"),
         ("views.size=0", "expected"),
+        ("arguments.output_stride=8", "doesn't tell"),
+        ("optimisation.learning_rate=nan", "learning_rate: found nan"),
+        ("optimisation.momentum=5.0", "below 1"),
+        ("optimisation.warmup_epochs=4", "expected fewer"),
+        ("kept_after=[9]", "epoch 9"),
         ("optimisation.schedule=linear", "expected one of 'steps', 'cosine'"),
     ],
 )

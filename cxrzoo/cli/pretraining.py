@@ -59,6 +59,8 @@ def run_pretrain(arguments: argparse.Namespace) -> None:
         print("\ncxrzoo: interrupted. The same command goes on from the last state.", file=sys.stderr)
         raise
     if trained is None:
+        if arguments.stop_after and "LOCAL_RANK" not in os.environ:
+            print(f"{arguments.out}: stopped after epoch {arguments.stop_after}. Without --stop-after it goes on.")
         return
     facts = trained.facts
     knn = f", neighbours tell {', '.join(arguments.probe_label)} with AUROC {facts['knn']:.3f}" if facts["knn"] else ""

@@ -16,6 +16,7 @@ from cxrzoo.pretraining.method import Method
 from cxrzoo.pretraining.networks import Start
 from cxrzoo.publisher import convert
 from cxrzoo.sources import write_atomically
+from cxrzoo.sources.files import disk_errors
 
 
 def write_checkpoint(folder: Path, method: Method, epoch: int, optimizer: dict[str, Any]) -> Path:
@@ -35,15 +36,20 @@ def _pack(method: Method, epoch: int, optimizer: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def check_convertible(method: Method) -> None:
+def check_convertible(method: Method, out: Path) -> None:
     """Refuse a network whose checkpoints no recipe would read, before days are spent on it.
+
+    Args:
+        out: The folder of the run, which has room for checkpoints.
 
     Raises:
         PretrainingError: No recipe accounts for all keys.
+        DiskError: There is no room.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=out, prefix=".trial-") as folder:
         path = Path(folder) / "checkpoint.pth"
-        path.write_bytes(_pack(method, 0, {}))
+        with disk_errors("write", path):
+            path.write_bytes(_pack(method, 0, {}))
         try:
             with open_checkpoint(path) as opened:
                 choose_fit(opened.root, None)

@@ -1,7 +1,6 @@
 """What a training will take, measured on a few of its steps, and what it took: hours, memory, electricity."""
 
 import os
-import resource
 import statistics
 import sys
 import threading
@@ -113,7 +112,11 @@ def _read_resident() -> int:
 
 
 def _read_high_water() -> int:
-    """Return the most bytes of this process that were ever in memory."""
+    """Return the most bytes of this process that were ever in memory, 0 where the system doesn't count them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # getrusage(2): macOS counts bytes, Linux kilobytes
 

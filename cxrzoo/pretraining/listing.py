@@ -19,12 +19,13 @@ _SUFFIXES = {"", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".ti
 class Listing:
     """Images by path, with labels where there are any.
 
-    `stamps` are size and time of change of each file. `modalities` (N,) counts `modality_names`; `labels` (N, findings)
-    are 1, 0 and NaN.
+    `rows` are those of the table, from 1; of a folder, positions. `stamps` are size and time of change of each file.
+    `modalities` (N,) counts `modality_names`; `labels` (N, findings) are 1, 0 and NaN.
     """
 
     root: Path
     paths: tuple[str, ...]
+    rows: NDArray[np.int64]
     stamps: tuple[tuple[int, int], ...]
     modality_names: tuple[str, ...]
     modalities: NDArray[np.int64]
@@ -63,7 +64,8 @@ def list_images(
         if findings or modality:
             raise PretrainingError("found a folder with labels or modalities asked for, expected a table of them.")
         paths = _walk(source)
-        listing = _list(source, paths, None, np.zeros((len(paths), 0), np.float32), ())
+        rows = np.arange(1, len(paths) + 1)
+        listing = _list(source, paths, rows, None, np.zeros((len(paths), 0), np.float32), ())
     else:
         # patients are no matter here, and columns with unusual contents must not stop a training without labels
         columns = {"patient": "", "study": "", "view": modality} | ({"path": path_column} if path_column else {})
@@ -71,7 +73,7 @@ def list_images(
         if table.splits is not None:
             table = table.keep(np.flatnonzero(table.splits == "train"))
         labels, names = _read_labels(source, findings, columns, root, table)
-        listing = _list(table.root, table.paths, table.views, labels, names)
+        listing = _list(table.root, table.paths, table.rows, table.views, labels, names)
     if not listing.paths:
         raise PretrainingError(
             f"{source.name} has no images to train on. A folder has DICOM, PNG, JPEG or TIFF files, at any depth; a "
@@ -109,6 +111,7 @@ def _read_labels(
 def _list(
     root: Path,
     paths: tuple[str, ...],
+    rows: NDArray[np.int64],
     kinds: NDArray[np.str_] | None,
     labels: NDArray[np.float32],
     findings: tuple[str, ...],
@@ -117,7 +120,7 @@ def _list(
         np.unique(kinds, return_inverse=True) if kinds is not None else (np.array([""]), np.zeros(len(paths), np.int64))
     )
     stamps = tuple(map(_stamp, (root / path for path in paths)))
-    return Listing(root, paths, stamps, tuple(map(str, names)), numbers.astype(np.int64), findings, labels)
+    return Listing(root, paths, rows, stamps, tuple(map(str, names)), numbers.astype(np.int64), findings, labels)
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -40,3 +40,8 @@ class Method(nn.Module, ABC):
 
     def follow(self, progress: Progress) -> None:
         """Do what follows a step of the optimizer."""
+
+
+def count_features(backbone: nn.Module) -> int:
+    """Return the length of what a timm network without classifier gives; some widen their features after pooling."""
+    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from cxrzoo.errors import PretrainingError, RecordError
 from cxrzoo.pretraining.batches import Batch, Progress
-from cxrzoo.pretraining.method import Method
+from cxrzoo.pretraining.method import Method, count_features
 from cxrzoo.pretraining.ranks import from_first, gather, rank, world_size
 from cxrzoo.pretraining.views import Views, draw_views, normalise
 
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     def __init__(self, backbone: nn.Module, settings: MocoSettings) -> None:
         super().__init__()
         self.backbone = backbone
-        width = int(backbone.num_features)  # type: ignore[arg-type]
+        width = count_features(backbone)
         last = nn.Linear(width, settings.dimension)
         self.head: nn.Module = (
             nn.Sequential(nn.Linear(width, width), nn.ReLU(), last) if settings.head == "mlp" else last

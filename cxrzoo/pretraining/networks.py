@@ -17,6 +17,8 @@ from cxrzoo.pretraining.plans import Plan
 from cxrzoo.pretraining.radiographs import Radiographs
 
 Constants = tuple[float, ...]
+#: Arguments of timm that shapes tell, or that are nothing to a network that is no longer trained.
+_TOLD = {"in_chans", "img_size", "patch_size", "dynamic_img_size", "drop_rate", "drop_path_rate", "zero_init_last"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ def _continue(plan: Plan) -> Start:
 def _draw(architecture: str, arguments: dict[str, Any], seed: int) -> nn.Module:
     import timm
 
+    if untold := sorted(arguments.keys() - _TOLD):
+        raise PretrainingError(
+            f"arguments: found {', '.join(untold)}, which a checkpoint doesn't tell: what is made of it would be "
+            f"another network. Expected some of {', '.join(sorted(_TOLD))}, or another architecture."
+        )
     try:
         sketch_network(architecture, **arguments)
     except ArchitectureError as error:

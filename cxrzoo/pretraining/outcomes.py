@@ -11,7 +11,7 @@ import torch
 
 from cxrzoo import __version__
 from cxrzoo.evaluation.settings import find_commit
-from cxrzoo.pretraining.costs import Spent, estimate_carbon
+from cxrzoo.pretraining.costs import Assumptions, Spent, estimate_carbon
 from cxrzoo.pretraining.networks import Start
 from cxrzoo.pretraining.plans import Plan
 from cxrzoo.sources import write_atomically
@@ -34,7 +34,7 @@ def describe_plan(plan: Plan, start: Start) -> dict[str, Any]:
         "plan": plan.name,
         "method": plan.method,
         "architecture": start.architecture,
-        "init": start.origin,
+        "init": Path(start.origin).name,  # of a folder, nothing of this machine
         "init_sha256": start.weights_sha256,
         "epochs": plan.optimisation.epochs,
         "batch_size": plan.optimisation.batch_size,
@@ -48,9 +48,17 @@ def describe_plan(plan: Plan, start: Start) -> dict[str, Any]:
     }
 
 
-def describe_spent(spent: Spent) -> dict[str, Any]:
-    """Return hours, and an estimate of electricity and emissions."""
-    carbon = estimate_carbon(spent)
+#: The thermal design power of the largest GPUs of a data centre, in watts; smaller ones take less.
+_GPU_WATTS = 700.0
+
+
+def describe_spent(spent: Spent, device: str, processes: int) -> dict[str, Any]:
+    """Return hours, and an estimate of electricity and emissions.
+
+    All processes are taken to compute as much as the first.
+    """
+    spent = Spent(spent.processor_seconds * processes, spent.wall_seconds)
+    carbon = estimate_carbon(spent, Assumptions(accelerator_watts=_GPU_WATTS * processes * (device == "cuda")))
     hours = {"hours": round(spent.wall_seconds / 3600, 3), "processor_hours": round(spent.processor_seconds / 3600, 3)}
     return hours | {"kwh": carbon.kwh, "co2_grams": carbon.kilograms * 1000, "carbon": carbon.text}
 

@@ -1,6 +1,7 @@
 """How a training is done, as data: network, views, method, optimizer, schedule. One TOML file a plan."""
 
 import functools
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,8 +54,15 @@ class Optimisation:
                 f"optimisation: found {self.epochs} epochs of batches of {self.batch_size}, expected at least one "
                 "epoch of batches of 2 or more: BatchNorm has no variance of a single image."
             )
-        if min(self.learning_rate, self.weight_decay, self.warmup_epochs, self.final_learning_rate) < 0:
-            raise RecordError("optimisation: learning rates, weight decay and warm-up can't be below 0.")
+        for name in ("learning_rate", "final_learning_rate", "weight_decay", "warmup_epochs", "warmup_from", "factor"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RecordError(f"optimisation: {name}: found {getattr(self, name)}, expected a number from 0 on.")
+        if not all(0 <= share < 1 for share in (self.momentum, *self.betas)):
+            raise RecordError("optimisation: momentum and betas: expected numbers from 0 on, below 1.")
+        if self.warmup_epochs >= self.epochs:
+            raise RecordError(
+                f"optimisation: found {self.warmup_epochs:g} of {self.epochs} epochs to warm up in, expected fewer."
+            )
         if self.milestones and self.schedule != "steps":
             raise RecordError(f"optimisation: found milestones with schedule {self.schedule!r}, expected 'steps'.")
 
@@ -95,6 +103,13 @@ class Plan:
             raise RecordError(f"mean and std: found {len(self.mean)} and {len(self.std)} numbers, expected as many.")
         if self.side < 1 or self.views.size < 1:
             raise RecordError("side and views.size: expected a number of pixels above 0.")
+        if self.views.scale is None and self.side < self.views.size:
+            raise RecordError(
+                f"side: found pictures of {self.side} pixels and views of {self.views.size}, cropped at their own "
+                "scale: all would have a black frame. Set side to as many pixels as views.size, or more."
+            )
+        if late := [epoch for epoch in self.kept_after if not 1 <= epoch <= self.optimisation.epochs]:
+            raise RecordError(f"kept_after: found epoch {late[0]}, expected some of 1 to {self.optimisation.epochs}.")
 
 
 @functools.cache

@@ -1,21 +1,23 @@
 """The images of a training: read once, kept small and whole on the disk, and given out by rows."""
 
+import hashlib
 import itertools
 import json
-import os
+import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cxrzoo.errors import ImageCode, ImageError, PretrainingError
-from cxrzoo.imaging import Pixels, Reading
+from cxrzoo.imaging import Reading
 from cxrzoo.imaging.isolation import IsolatedReader
 from cxrzoo.pretraining.batches import Batch
 from cxrzoo.pretraining.shrinking import shrink
@@ -25,6 +27,8 @@ from cxrzoo.sources.files import disk_errors
 
 if TYPE_CHECKING:
     from cxrzoo.pretraining.listing import Listing
+
+logger = logging.getLogger("cxrzoo")
 
 _AHEAD = 64
 #: How much of a GPU's free memory images may fill; networks, gradients and activations need the rest.
@@ -38,7 +42,7 @@ class Radiographs:
 
     `pixels` are all of them, one after the other, uint8; `starts` where each begins and `sizes` (N, 2) its height and
     width. `modalities` (N,) counts from 0, `labels` (N, findings) are 1, 0 and NaN. `failures` are rows of the list
-    that could not be read and are left out.
+    that could not be read and are left out. `sha256` is that of the pixels and what the table says of them.
     """
 
     pixels: NDArray[np.uint8]
@@ -133,14 +137,17 @@ def keep_radiographs(
         progress: Called with how many more are done.
 
     Raises:
-        PretrainingError: No image can be read, or those in `folder` are of another list.
+        PretrainingError: No image can be read, or those in `folder` are damaged.
         DiskError: They can't be written.
     """
     identity = digest([listing.paths, listing.stamps, side])
+    if folder.is_dir() and _read_index(folder)["identity"] != identity:
+        logger.warning("The images are other ones than those in %s, or other files: they are read anew.", folder.name)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         with staged_folder(folder) as staged:
             _write(listing, staged, side, identity, workers, progress)
-    return _read(listing, folder, identity)
+    return _read(listing, folder)
 
 
 def _write(
@@ -148,12 +155,15 @@ def _write(
 ) -> None:
     failures: dict[int, ImageCode] = {}
     sizes: list[tuple[int, ...]] = []
+    hasher = hashlib.sha256()
     with ExitStack() as stack, disk_errors("write", folder / _PIXELS), (folder / _PIXELS).open("wb") as file:
         for row, outcome in enumerate(_shrink_all(listing.files, side, workers, stack)):
             if isinstance(outcome, ImageError):
                 failures[row] = outcome.code
             else:
-                _append(file, outcome.pixels)
+                data = np.ascontiguousarray(outcome.pixels).tobytes()
+                hasher.update(data)
+                file.write(data)
                 sizes.append(outcome.pixels.shape)
             progress(1)
     if not sizes:
@@ -162,13 +172,14 @@ def _write(
             "start from its own folder, or from the one that `--root` names. `cxrzoo describe FILE` shows what is "
             "wrong with one."
         )
-    facts = {"identity": identity, "sizes": sizes, "failures": sorted(failures.items())}
+    facts = {
+        "identity": identity,
+        "sizes": sizes,
+        "failures": sorted(failures.items()),
+        "sha256": hasher.hexdigest(),
+    }
     with disk_errors("write", folder / _INDEX):
         (folder / _INDEX).write_text(json.dumps(facts), encoding="utf-8")
-
-
-def _append(file: IO[bytes], pixels: Pixels) -> None:
-    file.write(np.ascontiguousarray(pixels).tobytes())
 
 
 def _shrink_all(files: Sequence[Path], side: int, workers: int, stack: ExitStack) -> Iterator[Reading | ImageError]:
@@ -185,31 +196,32 @@ def _shrink(file: Path, side: int) -> Reading | ImageError:
         return error
 
 
-def _read(listing: "Listing", folder: Path, identity: str) -> Radiographs:
+def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        facts = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        found, failures = facts["identity"], dict(map(tuple, facts["failures"]))
-        sizes = np.array(facts["sizes"], np.int64).reshape(-1, 2)
-        areas = sizes.prod(axis=1)
-        if os.path.getsize(folder / _PIXELS) != areas.sum():  # noqa: PTH202
+        facts: dict[str, Any] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        areas = sum(height * width for height, width in facts["sizes"])
+        if (folder / _PIXELS).stat().st_size != areas:
             raise ValueError("the pixels are not all there")
-        pixels = np.memmap(folder / _PIXELS, np.uint8, "r")
+        return facts | {"failures": {int(row): code for row, code in facts["failures"]}}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PretrainingError(
             f"the images kept in {folder} can't be read: {error}. Delete that folder: they are read anew."
         ) from error
-    if found != identity:
-        raise PretrainingError(
-            f"the images kept in {folder} are of another list, of other files, or of another size. Delete that folder "
-            "to read them anew, or give another one with --out."
-        )
-    rows = np.setdiff1d(np.arange(len(listing.paths)), list(failures))
+
+
+def _read(listing: "Listing", folder: Path) -> Radiographs:
+    facts = _read_index(folder)
+    sizes = np.array(facts["sizes"], np.int64).reshape(-1, 2)
+    areas = sizes.prod(axis=1)
+    rows = np.setdiff1d(np.arange(len(listing.paths)), list(facts["failures"]))
+    modalities, labels = listing.modalities[rows], listing.labels[rows]
+    told = [facts["sha256"], facts["sizes"], modalities.tolist(), np.nan_to_num(labels, nan=-9).tolist()]
     return Radiographs(
-        pixels,
+        np.memmap(folder / _PIXELS, np.uint8, "r"),
         np.cumsum(areas) - areas,
         sizes,
-        listing.modalities[rows],
-        listing.labels[rows],
-        failures,
-        digest([identity, listing.modalities.tolist(), np.nan_to_num(listing.labels, nan=-9).tolist()]),
+        modalities,
+        labels,
+        facts["failures"],
+        digest(told),
     )

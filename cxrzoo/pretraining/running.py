@@ -1,12 +1,15 @@
 """`cxrzoo.pretrain`: images and a plan -> a backbone trained without labels, in a folder that can be gone on with."""
 
 import copy
+import gc
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
@@ -88,6 +91,10 @@ def pretrain(request: Request) -> Trained | None:
     plan, out = request.plan, request.out
     _check_use(request)
     fabric = _launch(request)
+    if (out / MODEL).exists() and not (out / STATE).exists():
+        raise PretrainingError(
+            f"{out} has the model of another run, whose state is gone. Choose another folder, or remove this one."
+        )
     out.mkdir(parents=True, exist_ok=True)
     listing = list_images(
         request.data,
@@ -99,8 +106,8 @@ def pretrain(request: Request) -> Trained | None:
     with fabric.rank_zero_first(), bar("images", len(listing.paths), "images", shown=request.progress) as advance:
         radiographs = keep_radiographs(listing, out / IMAGES, plan.side, workers=request.workers, progress=advance)
     if radiographs.failures:
-        logger.warning("%s", _describe_failures(radiographs))
-    probe = _read_probe(request, listing)
+        logger.warning("%s", _describe_failures(listing, radiographs))
+    probe = _read_probe(request)
     with private_draws():
         start = build_start(plan, radiographs, seed=request.seed)
         method = build_method(
@@ -110,7 +117,7 @@ def pretrain(request: Request) -> Trained | None:
             findings=len(listing.findings),
             seed=request.seed,
         )
-        check_convertible(method)
+        check_convertible(method, out)
         return _run(request, fabric, radiographs, probe, start, method)
 
 
@@ -126,6 +133,15 @@ def _check_use(request: Request) -> None:
         raise PretrainingError(
             f"found a column of modalities ({request.modality}), which the plan {request.plan.name!r} has no use for. "
             "Leave it out, or give each modality prototypes of its own: --set cluster.per_modality=true"
+        )
+    least = {"devices": 1, "probe_every": 1, "workers": 0, "stop_after": 1}
+    for name, bound in least.items():
+        value = getattr(request, name)
+        if value is not None and value < bound:
+            raise PretrainingError(f"{name}: found {value}, expected {bound} or more.")
+    if request.device == "cuda" and torch.cuda.device_count() < request.devices:
+        raise PretrainingError(
+            f"found {torch.cuda.device_count()} GPUs, expected {request.devices}. Train with --device cpu, or on fewer."
         )
     if bool(request.probe) != bool(request.probe_findings):
         raise PretrainingError("found one of a probe's table and its label, expected both, or neither.")
@@ -161,9 +177,11 @@ def _run(
         "seed": request.seed,
         "processes": fabric.world_size,
     }
-    _estimate(request, fabric, radiographs, probe, start, method)
-    training = Training(method, plan.optimisation, radiographs, fabric, seed=request.seed)
     history, states = History(out / HISTORY), States(out / STATE, identity)
+    _estimate(request, fabric, radiographs, probe, start, method, states.find_step())
+    gc.collect()
+    torch.cuda.empty_cache()  # else what the trial had would count as taken
+    training = Training(method, plan.optimisation, radiographs, fabric, seed=request.seed)
     meter = Meter(read_spent(out))
 
     def look(epoch: int) -> dict[str, float]:
@@ -195,8 +213,8 @@ def _run(
     if rank() or (last is not None and last < training.steps):
         return None
     checkpoint = write_checkpoint(out, method, plan.optimisation.epochs, training.optimizer.state_dict())
-    if not (out / MODEL).exists():
-        make_folder(checkpoint, out / MODEL, start, plan.views.size)
+    shutil.rmtree(out / MODEL, ignore_errors=True)  # of this run, that had ended before
+    make_folder(checkpoint, out / MODEL, start, plan.views.size)
     told = {
         "images": len(radiographs),
         "images_sha256": radiographs.sha256,
@@ -206,7 +224,7 @@ def _run(
         "checkpoint": checkpoint.name,
         "knn": next((row["knn"] for row in reversed(history.rows()) if row.get("knn") is not None), None),
     }
-    facts = describe_plan(plan, start) | told | describe_spent(meter.read())
+    facts = describe_plan(plan, start) | told | describe_spent(meter.read(), request.device, fabric.world_size)
     write_facts(out, facts)
     return Trained(out / MODEL, checkpoint, facts)
 
@@ -218,11 +236,16 @@ def _estimate(
     probe: ProbeSet | None,
     start: Start,
     method: Method,
+    done: int,
 ) -> None:
-    """Say what the run will take, measured on a few steps of a copy."""
+    """Say what the run will take from here, measured on a few steps of a copy."""
     if fabric.world_size > 1:
         return  # steps of a copy would need all processes in step
     trial = Training(copy.deepcopy(method), request.plan.optimisation, radiographs, fabric, seed=request.seed)
+    end = min((request.stop_after or request.plan.optimisation.epochs) * trial.steps_per_epoch, trial.steps)
+    left = end - done
+    if left < 1:
+        return
     batches = iter(trial.batches(0))
     steps = iter(range(trial.steps))
 
@@ -230,18 +253,18 @@ def _estimate(
         trial.take_step(next(steps), next(batches))
 
     extra = 0.0
-    few = min(5, trial.steps)
+    few = min(5, left)
     if probe is not None:
         before = time.perf_counter()
         probe_backbone(trial.method.backbone, probe, mean=start.mean, std=start.std)
-        extra = (time.perf_counter() - before) * (request.plan.optimisation.epochs // request.probe_every)
+        extra = (time.perf_counter() - before) * (left / trial.steps_per_epoch / request.probe_every)
     costs = estimate_costs(
-        step, trial.steps, warm_up=min(2, few - 1), measured=max(few - 2, 1), extra_seconds=extra, device=request.device
+        step, left, warm_up=min(2, few - 1), measured=max(few - 2, 1), extra_seconds=extra, device=request.device
     )
     logger.warning("%s", describe_costs(costs))
 
 
-def _read_probe(request: Request, listing: Listing) -> ProbeSet | None:
+def _read_probe(request: Request) -> ProbeSet | None:
     if request.probe is None:
         return None
     return read_probe(
@@ -253,8 +276,8 @@ def _read_probe(request: Request, listing: Listing) -> ProbeSet | None:
     )
 
 
-def _describe_failures(radiographs: Radiographs) -> str:
-    rows: Sequence[int] = [row + 1 for row in radiographs.failures]
+def _describe_failures(listing: Listing, radiographs: Radiographs) -> str:
+    rows: Sequence[int] = [int(listing.rows[position]) for position in radiographs.failures]
     shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
     codes = ", ".join(sorted(set(radiographs.failures.values())))
     return f"{len(rows)} images can't be read ({codes}) and are left out: row {shown}."
@@ -266,7 +289,3 @@ def _draw(history: History, out: Path) -> None:
     except PretrainingError:  # nothing to draw yet
         return
     write_atomically(out / CURVES, picture.encode())
-
-
-def _spent_path(out: Path) -> Path:
-    return out / "spent.json"

@@ -27,6 +27,11 @@ class States:
     def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
         self._folder, self._identity = folder, identity
 
+    def find_step(self) -> int:
+        """Return how many steps the latest state has behind it, 0 without any; nothing of it is read."""
+        latest = self._latest()
+        return 0 if latest is None else int(latest.name.removeprefix("step-"))
+
     def read(self, method: Method, optimizer: torch.optim.Optimizer) -> int:
         """Fill method and optimizer with the latest state, and return how many steps were done; 0 without any.
 
@@ -65,11 +70,9 @@ class States:
             barrier()
             if rank() == 0:
                 older = [path for path in self._folder.iterdir() if path != staged]
-                if final not in older:
-                    staged.rename(final)
+                staged.rename(final)
                 for path in older:
-                    if path != final:
-                        shutil.rmtree(path, ignore_errors=True)
+                    shutil.rmtree(path, ignore_errors=True)
             barrier()
 
     def _latest(self) -> Path | None:

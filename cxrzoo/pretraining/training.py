@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
+from timm.layers.norm_act import convert_sync_batchnorm
 
 from cxrzoo.errors import PretrainingError
 from cxrzoo.pretraining.batches import Batch, Progress
@@ -22,8 +23,9 @@ from cxrzoo.pretraining.ranks import add_up, rank, world_size
 from cxrzoo.pretraining.schedules import Schedule, build_optimizer
 from cxrzoo.pretraining.states import States
 
-#: Lines of the record in each epoch, at the most.
-_LINES = 10
+#: Lines of the record in each epoch, at the least, and steps between two of them, at the most: states are written at
+#: lines alone.
+_LINES, _STEPS = 10, 100
 #: Seconds between two states on the disk, at the least: writing one takes about one.
 _PAUSE = 60.0
 
@@ -68,10 +70,16 @@ class Training:
                 "images, or a smaller batch_size."
             )
         self.steps = self.steps_per_epoch * optimisation.epochs
-        self.every = max(self.steps_per_epoch // _LINES, 1)
+        self.every = min(max(self.steps_per_epoch // _LINES, 1), _STEPS)
         self._seed, self._radiographs, self._fabric = seed, radiographs, fabric
         if fabric.world_size > 1 and optimisation.synchronised:
-            torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
+            if fabric.device.type != "cuda":
+                raise PretrainingError(
+                    "found statistics of BatchNorm that several processes of a CPU should share, which torch can do on "
+                    "GPUs alone. Train on one process, or with --set optimisation.synchronised=false."
+                )
+            # timm's own: torch's drops the activations that are part of some of timm's norms
+            convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
         method.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(method, optimisation)
         self.schedule = Schedule(self.optimizer, optimisation, self.steps_per_epoch)
@@ -99,7 +107,7 @@ class Training:
         first = states.read(self.method, self.optimizer)
         if rank() == 0:
             history.resume(first)
-            if not first and (floor := hooks.probe(0)):
+            if not history.rows() and (floor := hooks.probe(0)):
                 history.append({"step": 0, "epoch": 0.0} | floor)
         hooks.advance(first)
         written = started = time.monotonic()
@@ -136,11 +144,11 @@ class Training:
                 row |= hooks.probe(done // self.steps_per_epoch)
             if rank() == 0:
                 history.append(row)
+            if ended:  # before the state, which would not come back to it
+                hooks.keep(done // self.steps_per_epoch)
             if self._is_time(written, pause) or done == end:
                 states.write(done, self.method, self.optimizer)
                 written = time.monotonic()
-            if ended:
-                hooks.keep(done // self.steps_per_epoch)
 
     def take_step(self, step: int, batch: Batch) -> dict[str, torch.Tensor]:
         """Move the weights once, and return what the method returned."""

@@ -15,7 +15,7 @@ from cxrzoo.pretraining.cluster.queueing import Queue
 from cxrzoo.pretraining.cluster.settings import ASSIGNED, ClusterSettings
 from cxrzoo.pretraining.cluster.sinkhorn import assign_codes, measure_usage
 from cxrzoo.pretraining.cluster.swapping import compute_swapped_loss
-from cxrzoo.pretraining.method import Method
+from cxrzoo.pretraining.method import Method, count_features
 from cxrzoo.pretraining.views import Views, draw_views, normalise
 
 logger = logging.getLogger("cxrzoo")
@@ -57,7 +57,7 @@ class Cluster(Method):
             )
         self.backbone, self.settings, self.views, self.mean, self.std = backbone, settings, views, mean, std
         self.sets = modalities if settings.per_modality else 1
-        width = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+        width = count_features(backbone)
         self.projection_head = nn.Sequential(
             nn.Linear(width, settings.hidden),
             nn.BatchNorm1d(settings.hidden),
