@@ -30,11 +30,11 @@ check: $(READY)  ## formatting, lint, types, stale tables, then all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md conversion/README.md hub
+	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md conversion/README.md hub docs/open-weights.md
 	$(MAKE) test
 
 docs: $(READY)  ## make the tables in the documents anew from hub/ and conversion/
-	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md conversion/README.md hub
+	$(BIN)/python -m cxrzoo.documents README.md MODEL_CARD.md conversion/README.md hub docs/open-weights.md
 
 reading: $(READY)  ## make the pictures and tables of docs/reading.md anew
 	$(BIN)/python docs/make_reading.py

@@ -96,7 +96,7 @@ def render_all_measurements() -> str:
 
 def render_all_targets() -> str:
     """Return what the open weights were to show, and how far they do."""
-    from cxrzoo.evaluation.exhibits import render_targets  # which takes the packages of the extra `eval`
+    from cxrzoo.evaluation.claims import render_targets  # which takes the packages of the extra `eval`
 
     return render_targets(_find_documents())
 
