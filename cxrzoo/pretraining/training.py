@@ -45,8 +45,8 @@ class Hooks:
 class Training:
     """A method with its optimizer, taken through its epochs.
 
-    One process on a CPU gives the same weights again from the same seed; stopped at any moment, a run goes on from its
-    last state and records what it would have recorded.
+    One process on a CPU, with as many threads, gives the same weights again from the same seed; stopped at any moment,
+    a run goes on from its last state and records what it would have recorded.
     """
 
     def __init__(
