@@ -211,7 +211,12 @@ QUESTIONS = {
         measure_convergence,
         {"rate": RATE, "batch": BATCH, "steps": STEPS, "seeds": SEEDS, "looked_at": LOOKED_AT},
     ),
-    "robustness": Question("Changed images (Kermany)", ("kermany.csv",), measure_shifts, {**GRID}),
+    "robustness": Question(
+        "Changed images (Kermany)",
+        ("kermany.csv",),
+        measure_shifts,
+        {str(kind): amounts for kind, amounts in GRID.items()},
+    ),
     "drift": Question(
         "Drift: pneumonia learnt on children (Kermany), tested on adults (NIH, left-out patients)",
         ("kermany.csv", "nih.csv"),
