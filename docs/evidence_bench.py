@@ -11,6 +11,7 @@ from cxrzoo.evaluation.tables import LabelTable, read_table
 
 DOCS = Path(__file__).resolve().parent
 HUB, WORK, PROTOCOL = DOCS.parent / "hub", DOCS.parent / "report" / "evidence", DOCS / "few-labels.toml"
+SEED = 0
 
 
 @dataclass

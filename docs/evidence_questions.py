@@ -1,19 +1,16 @@
-"""How each question of the evidence is measured: by `cxrzoo compare` where it is one, else by the same probes."""
+"""The questions of the evidence; and convergence and robustness, which are no comparisons of embeddings."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from evidence_bench import PROTOCOL, WORK, Bench
-from evidence_tables import write_drift, write_nih
+from evidence_bench import PROTOCOL, SEED, WORK, Bench
+from evidence_comparisons import COMPARED, compare_drift, compare_kermany, compare_nih
 from numpy.typing import NDArray
 
-from cxrzoo.cli import main
 from cxrzoo.evaluation.bars import bar
-from cxrzoo.evaluation.comparison import Comparison, read_comparison
 from cxrzoo.evaluation.convergence import race, space_looks, trace
 from cxrzoo.evaluation.gathering import gather
 from cxrzoo.evaluation.perturbations import Kind, Perturbation
@@ -27,7 +24,6 @@ from cxrzoo.imaging import read_pixels
 from cxrzoo.records import decode, digest
 from cxrzoo.sources import write_atomically
 
-SEED = 0
 #: Adam at this constant rate, which suits the network without pretraining: at 112 px ResNet-18 with random weights has
 #: a validation AUROC of .98 after 50 steps at 3e-4, and at 1e-3, where it then swings; after 77 at 1e-4.
 RATE, BATCH, STEPS, SEEDS = 3e-4, 16, 200, (0, 1, 2)
@@ -41,48 +37,7 @@ GRID: dict[Kind, tuple[float, ...]] = {
     "scale": (0.7, 0.85, 1.15, 1.3),
 }
 
-#: One folder for all comparisons: an image is embedded once, whatever table it stands in.
-COMPARED = WORK / "comparisons"
-
 Measure = Callable[[Bench], dict[str, Any]]
-
-
-def compare(bench: Bench, *options: str) -> dict[str, Any]:
-    """Compare all with the first reference, then each network with its own random weights, on the same draws."""
-    groups = [(bench.references[0], bench.everything)]
-    for floor in dict.fromkeys(bench.floors.values()):
-        groups.append((floor, [*(model for model, below in bench.floors.items() if below == floor), floor]))
-    return {"comparisons": tuple(_compare(bench, baseline, models, options) for baseline, models in groups)}
-
-
-def _compare(bench: Bench, baseline: str, models: list[str], options: tuple[str, ...]) -> Comparison:
-    status = main(
-        [
-            *("--verbose", "compare", *models, "--baseline", baseline, "--protocol", str(PROTOCOL)),
-            *("--out", str(COMPARED), "--seed", str(SEED), "--no-pictures", "--workers", str(bench.workers)),
-            *("--device", bench.device, *options),
-        ]
-    )
-    if status:
-        sys.exit(status)
-    return read_comparison(COMPARED / "results.json")
-
-
-def compare_kermany(bench: Bench) -> dict[str, Any]:
-    table = bench.data / "kermany.csv"
-    return compare(bench, "--data", str(table), "--label", "pneumonia=label", "--patients-per-split")
-
-
-def compare_nih(bench: Bench, *labels: str) -> dict[str, Any]:
-    table = COMPARED / "nih.csv"
-    write_nih(bench.data, table)
-    return compare(bench, "--data", str(table), "--root", str(bench.data), *labels)
-
-
-def compare_drift(bench: Bench) -> dict[str, Any]:
-    table = COMPARED / "drift.csv"
-    write_drift(bench.data, table)
-    return compare(bench, "--data", str(table), "--root", str(bench.data), "--label", "pneumonia")
 
 
 def measure_convergence(bench: Bench) -> dict[str, Any]:
@@ -196,14 +151,19 @@ QUESTIONS = {
         "Pneumonia in children (Kermany), by number of labels", ("kermany.csv",), compare_kermany
     ),
     "few-labels-nih": Question(
+        "Lung opacity in NIH ChestX-ray14, patients left out of pretraining, by number of labels",
+        ("nih.csv",),
+        lambda bench: compare_nih(bench, "lung_opacity"),
+    ),
+    "few-labels-nih-any": Question(
         "Any finding in NIH ChestX-ray14, patients left out of pretraining, by number of labels",
         ("nih.csv",),
-        lambda bench: compare_nih(bench, "--label", "any_finding"),
+        lambda bench: compare_nih(bench, "any_finding"),
     ),
     "few-labels-nih-pneumonia": Question(
         "Pneumonia in NIH ChestX-ray14, patients left out of pretraining, by number of labels",
         ("nih.csv",),
-        lambda bench: compare_nih(bench, "--label", "pneumonia", "--against", "no_finding"),
+        lambda bench: compare_nih(bench, "pneumonia", "no_finding"),
     ),
     "convergence": Question(
         "Steps of fine-tuning that pretraining saves (Kermany)",

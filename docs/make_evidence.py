@@ -11,8 +11,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evidence_bench import DOCS, HUB, PROTOCOL, Bench
-from evidence_questions import QUESTIONS, SEED
+from evidence_bench import DOCS, HUB, PROTOCOL, SEED, Bench
+from evidence_questions import QUESTIONS
 
 from cxrzoo.evaluation.plates import draw_evidence
 from cxrzoo.evaluation.proofs import FOUND, Evidence, read_all, read_evidence, write_evidence

@@ -310,8 +310,9 @@ def tables() -> ModuleType:
 def test_left_out_patients_are_for_testing_alone(tables: ModuleType, tmp_path: Path) -> None:
     """One patient in five is tested on, all others are learnt from; of the drift's adults none is a child."""
     (tmp_path / "nih.csv").write_text(
-        "path,patient,age,pneumonia,no_finding\n"
-        "a,10,40,1,0\nb,10,40,0,1\nc,15,17,1,0\nd,11,60,1,0\ne,20,18,0,1\nf,25,50,0,0\n"
+        f"path,patient,age,no_finding,{','.join(tables.OPACITIES)}\n"
+        "a,10,40,0,1,0,0,0,0,0\nb,10,40,1,0,0,0,0,0,0\nc,15,17,0,1,0,0,0,0,0\n"
+        "d,11,60,0,1,0,0,0,0,1\ne,20,18,1,0,0,0,0,0,0\nf,25,50,0,0,0,0,0,0,0\n"
     )
     (tmp_path / "kermany.csv").write_text("path,label,patient,split\ng,1,10,train\nh,0,7,test\n")
 
@@ -320,7 +321,7 @@ def test_left_out_patients_are_for_testing_alone(tables: ModuleType, tmp_path: P
 
     nih = [line.split(",") for line in (tmp_path / "out" / "nih.csv").read_text().splitlines()[1:]]
     assert ["test", "test", "test", "train", "test", "test"] == [row[-1] for row in nih]
-    assert ["1", "0", "1", "1", "0", "1"] == [row[2] for row in nih]
+    assert [["1", "1"], ["0", "0"], ["1", "1"], ["1", "1"], ["0", "0"], ["0", "1"]] == [row[2:4] for row in nih]
     drift = [line.split(",") for line in (tmp_path / "out" / "drift.csv").read_text().splitlines()[1:]]
     assert [["g", "train"], ["a", "test"], ["b", "test"], ["e", "test"]] == [[row[0], row[-1]] for row in drift]
     assert not {row[1] for row in drift if row[-1] == "train"} & {row[1] for row in drift if row[-1] == "test"}
