@@ -6,7 +6,7 @@ TESTS  ?= tests
 DATA   ?= ../shared/data
 MODEL  ?= moco-opencxr-resnet18
 
-.PHONY: help demo test check docs reading report weights wheel-test bench fuzz clean
+.PHONY: help demo test check docs reading report weights evidence wheel-test bench fuzz clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ report: $(READY)  ## compare models on the radiographs in $(DATA): reports in re
 # Hours on a processor; stopped, it goes on where it was. MODEL=moco-opencxr-resnet18
 weights: $(READY)  ## train one of the open models on the radiographs in $(DATA), and put it into hub/
 	$(BIN)/python docs/make_weights.py $(MODEL) $(DATA)
+	$(MAKE) docs
+
+evidence: $(READY)  ## what the open models are worth on the radiographs in $(DATA): docs/evidence/, docs/open-weights.md
+	$(BIN)/python docs/make_evidence.py $(DATA)
 	$(MAKE) docs
 
 wheel-test: $(READY)  ## build the wheel, install it in a fresh environment, test it away from the checkout
