@@ -33,7 +33,7 @@ def train(name: str, data: Path) -> Path:
     status = main(
         [
             *("--verbose", "pretrain", plan.method, "--plan", name, "--data", str(RUNS / "opencxr.csv")),
-            *("--root", str(data), "--out", str(out)),
+            *("--root", str(data), "--out", str(out), "--modality", "dataset"),
             *("--probe", str(RUNS / "probe.csv"), "--probe-label", "pneumonia", "--probe-every", "5"),
         ]
     )

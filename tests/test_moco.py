@@ -1,13 +1,13 @@
 """Momentum contrast: what A.11 of the facts asks, on networks small enough to compute by hand."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from processes import run_processes
+from torch import distributed
 from torch.nn import functional
 
 from cxrzoo.errors import PretrainingError, RecordError
@@ -188,45 +188,28 @@ def test_settings_that_mean_nothing_are_refused(setting: dict[str, object]) -> N
         MocoSettings(**setting)
 
 
-_CHILD = """
-import sys, torch
-from torch import distributed
-sys.path.insert(0, sys.argv[3])
-import test_moco as here
-rank = int(sys.argv[1])
-torch.set_num_threads(1)
-distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
-moco = here.make_moco(batch_size=8).eval()
-inputs = torch.randn(4, 3, here.SIZE, here.SIZE, generator=torch.Generator().manual_seed(rank))
-with torch.no_grad():
-    found, direct = moco._encode_keys(inputs, here.make_progress()), moco.encoder_k(inputs)[1]
-assert torch.allclose(found, direct, atol=1e-5), "shuffled keys come back to other images"
-moco.train()
-with torch.no_grad():
-    moco._encode_keys(inputs, here.make_progress())
-    moco.encoder_q(inputs)
-name = "backbone.bn1.running_mean"
-assert not torch.allclose(moco.encoder_k.get_buffer(name), moco.encoder_q.get_buffer(name)), "statistics of partners"
-moco(here.make_batch(seed=rank), here.make_progress())
-queues = [torch.empty_like(moco.queue) for _ in range(2)]
-distributed.all_gather(queues, moco.queue)
-assert torch.equal(*queues), "queues differ"
-assert moco.pointer.item() == 0
-"""
+def shuffle_and_share() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    """Return, of this process, how far shuffled keys are off, the statistics of both encoders, and the queue."""
+    moco = make_moco(batch_size=8).eval()
+    inputs = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(distributed.get_rank()))
+    with torch.no_grad():
+        off = (moco._encode_keys(inputs, make_progress()) - moco.encoder_k(inputs)[1]).abs().max()
+        moco.train()
+        moco._encode_keys(inputs, make_progress())
+        moco.encoder_q(inputs)
+    name = "backbone.bn1.running_mean"
+    statistics = torch.stack([moco.encoder_k.get_buffer(name), moco.encoder_q.get_buffer(name)])
+    moco(make_batch(seed=distributed.get_rank()), make_progress())
+    return off, statistics, moco.queue, int(moco.pointer)
 
 
 @pytest.mark.slow
 def test_two_processes_shuffle_and_share_a_queue(tmp_path: Path) -> None:
     """Keys come back to their images; their statistics are of others' images; the queue is one."""
-    place = str(Path(__file__).parent)
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(number), str(tmp_path / "meet"), place],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    errors = [child.communicate(timeout=300)[1] for child in children]
+    results = run_processes(shuffle_and_share, tmp_path)
 
-    assert [0, 0] == [child.returncode for child in children], errors
+    for off, statistics, _, pointer in results:
+        assert off < 1e-5, "shuffled keys come back to other images"
+        assert not torch.allclose(*statistics), "statistics of partners"
+        assert 0 == pointer
+    assert torch.equal(results[0][2], results[1][2]), "queues differ"

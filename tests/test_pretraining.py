@@ -21,6 +21,7 @@ from cxrzoo.pretraining.listing import list_images
 from cxrzoo.pretraining.plans import Optimisation, list_plans, load_plan
 from cxrzoo.pretraining.radiographs import keep_radiographs
 from cxrzoo.pretraining.schedules import learning_rate, weight_decay
+from cxrzoo.pretraining.training import draw_order
 
 SHAPES = [(40, 40), (40, 60), (70, 50), (64, 64)]
 
@@ -474,6 +475,9 @@ def test_what_cannot_be_trained_is_refused(
     [
         (["--label", "effusion"], "cluster.supervised"),
         (["--modality", "kind"], "cluster.per_modality"),
+        (["--set", "weights.pa=5"], "--modality"),
+        (["--set", "weights.lateral=5", "--modality", "kind"], "expected some of ap, pa"),
+        (["--set", "weights.pa=0", "--modality", "kind"], "above 0"),
         (["--probe-label", "effusion"], "expected both"),
     ],
 )
@@ -484,6 +488,33 @@ def test_what_the_plan_has_no_use_for_is_refused(
     assert 1 == pretrain(write_plan(tmp_path), table, tmp_path / "out", *options)
 
     assert text in capsys.readouterr().err
+
+
+def test_weights_say_how_often_images_are_drawn() -> None:
+    """Within one of their share in every epoch, in an order of its own; equal weights give each image once."""
+    weights = np.repeat([1.0, 5.0, 2.5], [50, 6, 4])
+    share = weights / weights.sum() * len(weights)
+
+    for seed in range(20):
+        order = draw_order(weights, np.random.default_rng(seed))
+        counts = np.bincount(order, minlength=len(weights))
+        assert len(weights) == len(order)
+        assert (abs(counts - share) < 1).all()
+
+    total = sum(np.bincount(draw_order(weights, np.random.default_rng(seed)), minlength=60) for seed in range(1000))
+    assert np.allclose(total / 1000, share, atol=0.06)
+    assert list(range(60)) == sorted(draw_order(np.full(60, 0.1), np.random.default_rng(1)))
+
+
+def test_a_run_draws_by_the_weights_of_its_plan(table: Path, tmp_path: Path) -> None:
+    """Other weights make another run, which a state is not taken into."""
+    plan, options = write_plan(tmp_path), ("--epochs", "1", "--modality", "kind", "--set")
+
+    for name, weight in (("even", "1"), ("uneven", "5")):
+        assert 0 == pretrain(plan, table, tmp_path / name, *options, f"weights.pa={weight}")
+
+    assert read_losses(tmp_path / "even") != read_losses(tmp_path / "uneven")
+    assert 1 == pretrain(plan, table, tmp_path / "even", *options, "weights.pa=5")
 
 
 def test_labels_and_modalities_are_learned_beside(table: Path, tmp_path: Path) -> None:

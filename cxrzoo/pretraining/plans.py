@@ -74,7 +74,8 @@ class Plan:
     `side` is the shorter side in pixels that radiographs are kept at; views are cut from them. `init` is a model of the
     zoo to start from. `mean` and `std` normalise pixels in [0, 1], one number for all channels or one for each; left
     out, they are those of `init`, or of the training images. `kept_after` are epochs after which a checkpoint is
-    written, beside the last.
+    written, beside the last. `weights` say of modalities how often their images are drawn, against 1 of all others: an
+    epoch has as many images as before, more of those and fewer of the others.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Plan:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     kept_after: tuple[int, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
     moco: MocoSettings | None = None
     cluster: ClusterSettings | None = None
     gmml: GmmlSettings | None = None
@@ -110,6 +112,9 @@ class Plan:
             )
         if late := [epoch for epoch in self.kept_after if not 1 <= epoch <= self.optimisation.epochs]:
             raise RecordError(f"kept_after: found epoch {late[0]}, expected some of 1 to {self.optimisation.epochs}.")
+        for modality, weight in self.weights.items():
+            if not 0 < weight < math.inf:
+                raise RecordError(f"weights: {modality}: found {weight}, expected a number above 0.")
 
 
 @functools.cache

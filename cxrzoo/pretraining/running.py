@@ -5,13 +5,15 @@ import gc
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from numpy.typing import NDArray
 
 from cxrzoo.errors import PretrainingError
 from cxrzoo.evaluation.bars import bar
@@ -118,7 +120,23 @@ def pretrain(request: Request) -> Trained | None:
             seed=request.seed,
         )
         check_convertible(method, out)
-        return _run(request, fabric, radiographs, probe, start, method)
+        weights = _weigh(plan, listing, radiographs)
+
+        def make(method: Method) -> Training:
+            return Training(method, plan.optimisation, radiographs, fabric, seed=request.seed, weights=weights)
+
+        return _run(request, fabric, radiographs, probe, start, method, make)
+
+
+def _weigh(plan: Plan, listing: Listing, radiographs: Radiographs) -> NDArray[np.float64]:
+    """Return of each image how often it is drawn against others."""
+    if missing := sorted(set(plan.weights) - set(listing.modality_names)):
+        raise PretrainingError(
+            f"found no images of {missing[0]!r}, which the plan {plan.name!r} has a weight for, expected some of "
+            f"{', '.join(listing.modality_names)}."
+        )
+    of_each = np.array([plan.weights.get(name, 1.0) for name in listing.modality_names])
+    return of_each[radiographs.modalities]
 
 
 def _check_use(request: Request) -> None:
@@ -129,10 +147,16 @@ def _check_use(request: Request) -> None:
             f"found labels to learn from ({', '.join(request.findings)}), which the plan {request.plan.name!r} has no "
             "use for. Leave them out, or take online clustering with a weight for them: --set cluster.supervised=1.0"
         )
-    if request.modality and not (cluster and cluster.per_modality):
+    if request.modality and not (request.plan.weights or (cluster and cluster.per_modality)):
         raise PretrainingError(
             f"found a column of modalities ({request.modality}), which the plan {request.plan.name!r} has no use for. "
-            "Leave it out, or give each modality prototypes of its own: --set cluster.per_modality=true"
+            "Leave it out, or say how often images of a modality are drawn, --set weights.NAME=5, or give each "
+            "modality prototypes of its own: --set cluster.per_modality=true"
+        )
+    if request.plan.weights and not request.modality:
+        raise PretrainingError(
+            f"the plan {request.plan.name!r} draws images of {', '.join(request.plan.weights)} with a weight of their "
+            "own: name the column of the table that tells them apart (--modality)."
         )
     least = {"devices": 1, "probe_every": 1, "workers": 0, "stop_after": 1}
     for name, bound in least.items():
@@ -168,6 +192,7 @@ def _run(
     probe: ProbeSet | None,
     start: Start,
     method: Method,
+    make: Callable[[Method], Training],
 ) -> Trained | None:
     plan, out = request.plan, request.out
     identity = {
@@ -178,10 +203,11 @@ def _run(
         "processes": fabric.world_size,
     }
     history, states = History(out / HISTORY), States(out / STATE, identity)
-    _estimate(request, fabric, radiographs, probe, start, method, states.find_step())
+    if fabric.world_size == 1:  # steps of a copy would need all processes in step
+        _estimate(request, probe, start, make(copy.deepcopy(method)), states.find_step())
     gc.collect()
     torch.cuda.empty_cache()  # else what the trial had would count as taken
-    training = Training(method, plan.optimisation, radiographs, fabric, seed=request.seed)
+    training = make(method)
     meter = Meter(read_spent(out))
 
     def look(epoch: int) -> dict[str, float]:
@@ -229,19 +255,8 @@ def _run(
     return Trained(out / MODEL, checkpoint, facts)
 
 
-def _estimate(
-    request: Request,
-    fabric: Fabric,
-    radiographs: Radiographs,
-    probe: ProbeSet | None,
-    start: Start,
-    method: Method,
-    done: int,
-) -> None:
-    """Say what the run will take from here, measured on a few steps of a copy."""
-    if fabric.world_size > 1:
-        return  # steps of a copy would need all processes in step
-    trial = Training(copy.deepcopy(method), request.plan.optimisation, radiographs, fabric, seed=request.seed)
+def _estimate(request: Request, probe: ProbeSet | None, start: Start, trial: Training, done: int) -> None:
+    """Say what the run will take from here, measured on a few steps of a copy, which `trial` trains."""
     end = min((request.stop_after or request.plan.optimisation.epochs) * trial.steps_per_epoch, trial.steps)
     left = end - done
     if left < 1:

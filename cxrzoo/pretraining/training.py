@@ -50,9 +50,19 @@ class Training:
     """
 
     def __init__(
-        self, method: Method, optimisation: Optimisation, radiographs: Radiographs, fabric: Fabric, *, seed: int
+        self,
+        method: Method,
+        optimisation: Optimisation,
+        radiographs: Radiographs,
+        fabric: Fabric,
+        *,
+        seed: int,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         """Make the optimizer, and move all to where the fabric computes.
+
+        Args:
+            weights: Of each image (N,), how often it is drawn against others; all as often if left out.
 
         Raises:
             PretrainingError: The images are fewer than a batch, or processes can't share one.
@@ -72,6 +82,7 @@ class Training:
         self.steps = self.steps_per_epoch * optimisation.epochs
         self.every = min(max(self.steps_per_epoch // _LINES, 1), _STEPS)
         self._seed, self._radiographs, self._fabric = seed, radiographs, fabric
+        self._weights = np.ones(len(radiographs)) if weights is None else weights
         if fabric.world_size > 1 and optimisation.synchronised:
             if fabric.device.type != "cuda":
                 raise PretrainingError(
@@ -174,7 +185,7 @@ class Training:
         for step in range(first, self.steps):
             epoch, within = divmod(step, self.steps_per_epoch)
             if epoch != whose:
-                order, whose = np.random.default_rng([self._seed, epoch]).permutation(len(self._radiographs)), epoch
+                order, whose = draw_order(self._weights, np.random.default_rng([self._seed, epoch])), epoch
             start = (within * world_size() + rank()) * self.batch_size
             yield order[start : start + self.batch_size]
 
@@ -182,6 +193,19 @@ class Training:
         """Whether to write a state; all processes do as the first one says."""
         due = torch.tensor(float(rank() == 0 and time.monotonic() - written >= pause), device=self._fabric.device)
         return bool(add_up(due))
+
+
+def draw_order(weights: NDArray[np.float64], draws: np.random.Generator) -> NDArray[np.int64]:
+    """Return as many rows as there are weights, each as often as its weight says, up to rounding, in random order.
+
+    Systematic sampling: how often a row comes differs by less than one from its share, and equal weights give each row
+    once.
+    """
+    order = draws.permutation(len(weights))
+    ends = np.cumsum(weights[order])
+    places = (np.arange(len(weights)) + draws.random()) * (ends[-1] / len(weights))
+    chosen = order[np.minimum(np.searchsorted(ends, places, side="right"), len(weights) - 1)]
+    return draws.permutation(chosen)
 
 
 def _number(*parts: int) -> int:
