@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from make_open_tables import write_tables
+from evidence_tables import write_nih
+from make_open_tables import write_training
 
 from cxrzoo.cli import main
 from cxrzoo.pretraining.plans import load_plan
@@ -29,12 +30,13 @@ def train(name: str, data: Path) -> Path:
     """Run or go on with the training that the manifest names, and return its folder."""
     plan = load_plan(name)
     out = RUNS / name
-    write_tables(data, RUNS)
+    write_training(data, RUNS / "opencxr.csv")
+    write_nih(data, RUNS / "probe.csv")  # of which only the patients for training are looked at
     status = main(
         [
             *("--verbose", "pretrain", plan.method, "--plan", name, "--data", str(RUNS / "opencxr.csv")),
             *("--root", str(data), "--out", str(out), "--modality", "dataset"),
-            *("--probe", str(RUNS / "probe.csv"), "--probe-label", "pneumonia", "--probe-every", "5"),
+            *("--probe", str(RUNS / "probe.csv"), "--probe-label", "lung_opacity", "--probe-every", "3"),
         ]
     )
     if status:
@@ -63,7 +65,7 @@ def _describe_training(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["commit"]:
         told["commit"] = facts["commit"]
     told["assumes"] = facts["carbon"].partition(": ")[2]
-    told["knn"] = f"pneumonia, Kermany's training images, of patients that don't vote: AUROC {facts['knn']:.3f}"
+    told["knn"] = f"lung opacity, NIH's training images, of patients that don't vote: AUROC {facts['knn']:.3f}"
     for name in ("kwh", "co2_grams"):
         told[name] = float(f"{told[name]:.2g}")
     return told
