@@ -532,7 +532,7 @@ def main() -> None:
     plan = load_plan("moco-opencxr-resnet18", rates)
     with tempfile.TemporaryDirectory() as room:
         setting = prepare(given, Path(room))
-        start = build_start(plan, setting.radiographs, seed=0)
+        start = build_start(plan, seed=0)
         measure_parts(plan, setting, given)
         measure_training(plan, start, setting, given)
         if torch.cuda.is_available():

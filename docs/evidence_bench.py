@@ -47,6 +47,25 @@ class Bench:
         return list(read_plan(DOCS).references)
 
     @cached_property
+    def kin(self) -> dict[str, list[str]]:
+        """Of each reference that takes images as some of ours do, in the same network: those of ours."""
+        ours = {model: self._shape(model) for model in self.ours}
+        kin = {
+            reference: [model for model, shape in ours.items() if shape == self._shape(reference)]
+            for reference in self.references
+        }
+        return {reference: models for reference, models in kin.items() if models}
+
+    def _shape(self, model: str) -> tuple[str, tuple[int, ...]]:
+        backbone = self.find(model).load()
+        return str(backbone.pretrained_cfg["architecture"]), backbone.transform.record.input_size
+
+    @cached_property
+    def alike(self) -> list[str]:
+        """Ours, and what differs from them in the weights alone."""
+        return [*self.ours, *self.kin, *dict.fromkeys(self.floors.values())]
+
+    @cached_property
     def everything(self) -> list[str]:
         """All that is compared."""
         return [*self.ours, *self.references, *dict.fromkeys(self.floors.values())]

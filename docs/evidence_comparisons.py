@@ -51,8 +51,9 @@ class Labels:
 
 
 def compare(bench: Bench, labels: Labels) -> dict[str, Any]:
-    """Compare all with the first reference, then each network with its own random weights, on the same draws."""
+    """Compare all with the first reference, then each network with its own random and other weights, on equal draws."""
     groups = [(bench.references[0], bench.everything)]
+    groups += [(reference, [*models, reference]) for reference, models in bench.kin.items()]
     for floor in dict.fromkeys(bench.floors.values()):
         groups.append((floor, [*(model for model, below in bench.floors.items() if below == floor), floor]))
     compared = tuple(_compare(bench, baseline, models, labels.list_options()) for baseline, models in groups)

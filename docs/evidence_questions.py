@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from cxrzoo.evaluation.bars import bar
 from cxrzoo.evaluation.convergence import race, space_looks, trace
 from cxrzoo.evaluation.gathering import gather
-from cxrzoo.evaluation.perturbations import Kind, Perturbation
+from cxrzoo.evaluation.perturbations import NEUTRAL, Kind, Perturbation
 from cxrzoo.evaluation.proofs import Trace
 from cxrzoo.evaluation.robustness import embed_perturbed, measure_robustness
 from cxrzoo.evaluation.sampling.protocols import load_protocol
 from cxrzoo.evaluation.sampling.splits import make_split
 from cxrzoo.evaluation.tables import LabelTable
 from cxrzoo.evaluation.tuning.pixels import frame_images
-from cxrzoo.imaging import read_pixels
+from cxrzoo.pretraining.shrinking import shrink
 from cxrzoo.records import decode, digest
 from cxrzoo.sources import write_atomically
 
@@ -37,6 +37,9 @@ GRID: dict[Kind, tuple[float, ...]] = {
     "scale": (0.7, 0.85, 1.15, 1.3),
 }
 
+#: The shorter side in pixels at which test images are changed: four times what most of the models take.
+SIDE = 448
+
 Measure = Callable[[Bench], dict[str, Any]]
 
 
@@ -48,12 +51,7 @@ def measure_convergence(bench: Bench) -> dict[str, Any]:
     parts = [rng.permutation(split.train)[: STEPS * BATCH], rng.permutation(split.valid)[:LOOKED_AT]]
     table = whole.keep(np.concatenate(parts))
     train, valid = np.split(np.arange(len(table)), [len(parts[0])])
-    # of the references, those that one of ours started from: the same architecture
-    below = dict(bench.floors)
-    architectures = {bench.describe(model).architecture: floor for model, floor in bench.floors.items()}
-    for reference in bench.references:
-        if (floor := architectures.get(bench.describe(reference).architecture)) is not None:
-            below[reference] = floor
+    below = bench.floors | {reference: bench.floors[models[0]] for reference, models in bench.kin.items()}
     traces: dict[str, list[Trace]] = {}
     for model in dict.fromkeys([*below, *below.values()]):
         traces[model] = _trace(bench, model, table, train, valid)
@@ -110,28 +108,31 @@ def measure_shifts(bench: Bench) -> dict[str, Any]:
     """Probe on Kermany's training images as they are, and test on changed ones."""
     table, protocol = bench.read_kermany(), load_protocol(PROTOCOL)
     split = make_split(table, protocol, SEED)
-    entries = [bench.find(model) for model in bench.everything]
+    entries = [bench.find(model) for model in bench.alike]
     gathered = gather(entries, table, COMPARED / "embeddings", workers=bench.workers, device=bench.device, shown=True)
-    pictures = [read_pixels(table.files[position]) for position in split.test]
+    pictures = [shrink(table.files[position], SIDE).pixels for position in split.test]
     grid = [Perturbation(kind, amount) for kind, amounts in GRID.items() for amount in amounts]
-    changed: dict[str, dict[Perturbation, Any]] = {}
-    for entry in entries:
-        backbone = entry.load()
-        with bar(f"{entry.name}, changed images", len(grid), "changes", shown=True) as advance:
-            changed[entry.name] = {}
-            for perturbation in grid:
-                found = embed_perturbed(backbone, pictures, perturbation, WORK / "changed", device=bench.device)
-                changed[entry.name][perturbation] = found
-                advance(1)
-    clean = {found.contender.name: found.embeddings for found in gathered}
+    backbones = {entry.name: entry.load() for entry in entries}
+    changed: dict[str, dict[Perturbation, Any]] = {entry.name: {} for entry in entries}
+    clean = {found.contender.name: found.embeddings.copy() for found in gathered}
+    with bar("changed images", len(grid) + 1, "changes", shown=True) as advance:
+        for perturbation in (Perturbation("gain", NEUTRAL["gain"]), *grid):
+            found = embed_perturbed(backbones, pictures, perturbation, WORK / "changed", device=bench.device)
+            for name, embeddings in found.items():
+                if perturbation.neutral:  # of the same pictures: else a drop would be that of their size, too
+                    clean[name][split.test] = embeddings
+                else:
+                    changed[name][perturbation] = embeddings
+            advance(1)
     baselines = {bench.find(model).name: bench.find(floor).name for model, floor in bench.floors.items()}
     return {
-        "models": tuple(bench.describe(model) for model in bench.everything),
+        "models": tuple(bench.describe(model) for model in bench.alike),
         "shifts": tuple(measure_robustness(table, split, protocol, clean, changed, baselines, seed=SEED)),
         "notes": (
             f"A linear probe of each model learnt from Kermany's {len(split.train):,} training images as they are, and "
-            f"was tested on its {len(split.test)} test images, changed before they are brought to the model's size. "
-            "The models were pretrained with turns of up to 15 degrees, gamma and gain among their views.",
+            f"was tested on its {len(split.test)} test images, changed at {SIDE} pixels a side, before they are "
+            "brought to the model's size. The models were pretrained with turns of up to 15 degrees, gamma and gain among "
+            "their views.",
         ),
     }
 
@@ -175,7 +176,7 @@ QUESTIONS = {
         "Changed images (Kermany)",
         ("kermany.csv",),
         measure_shifts,
-        {str(kind): amounts for kind, amounts in GRID.items()},
+        {str(kind): amounts for kind, amounts in GRID.items()} | {"side": SIDE},
     ),
     "drift": Question(
         "Drift: pneumonia learnt on children (Kermany), tested on adults (NIH, left-out patients)",

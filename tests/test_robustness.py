@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from cxrzoo.errors import EvaluationError
 from cxrzoo.evaluation.perturbations import NEUTRAL, Kind, Perturbation, perturb
 from cxrzoo.evaluation.proofs import Shift
-from cxrzoo.evaluation.robustness import embed_perturbed, measure_robustness
+from cxrzoo.evaluation.robustness import Embeddings, embed_perturbed, measure_robustness
 from cxrzoo.evaluation.sampling.protocols import load_protocol
 from cxrzoo.evaluation.sampling.splits import make_split
 from cxrzoo.evaluation.tables import LabelTable, table_of_arrays
@@ -145,12 +145,14 @@ def test_embeddings_are_kept(tmp_path: Path) -> None:
     seen: list[int] = []
     backbone.register_forward_hook(lambda *_: seen.append(1))
 
-    first = embed_perturbed(backbone, pictures, DARK, tmp_path)
-    again = embed_perturbed(backbone, pictures, DARK, tmp_path)
+    def embed(perturbation: Perturbation) -> Embeddings:
+        return embed_perturbed({"net": backbone}, pictures, perturbation, tmp_path)["net"]
+
+    first, again = embed(DARK), embed(DARK)
     assert (1, first.tobytes()) == (len(seen), again.tobytes())
 
-    assert not np.array_equal(first, embed_perturbed(backbone, pictures, TURNED, tmp_path))
+    assert not np.array_equal(first, embed(TURNED))
     for file in tmp_path.glob("*.npy"):
         file.write_bytes(file.read_bytes()[:-1])
-    assert first.tobytes() == embed_perturbed(backbone, pictures, DARK, tmp_path).tobytes()
+    assert first.tobytes() == embed(DARK).tobytes()
     assert 3 == len(seen)

@@ -31,24 +31,34 @@ Embeddings = NDArray[np.float32]
 
 
 def embed_perturbed(
-    backbone: "Backbone", pictures: Sequence[Pixels], perturbation: Perturbation, folder: Path, *, device: str = "cpu"
-) -> Embeddings:
-    """Return one embedding for each picture, changed; kept in `folder`, and read there the next time.
+    backbones: "Mapping[str, Backbone]",
+    pictures: Sequence[Pixels],
+    perturbation: Perturbation,
+    folder: Path,
+    *,
+    device: str = "cpu",
+) -> dict[str, Embeddings]:
+    """Return, for each model, one embedding of each picture, changed; kept in `folder`, and read there the next time.
 
     Raises:
         DiskError: They can't be written.
         ImageError: A picture can't be embedded.
     """
-    identity = backbone.provenance
-    facts = [identity.weights_sha256, identity.preprocessing_sha256, perturbation.kind, perturbation.amount]
-    path = folder / f"{digest([*facts, _digest(pictures)])[:24]}.npy"
-    kept = _read(path)
-    if kept is None:
-        changed = [perturb(picture, perturbation) for picture in pictures]
-        kept = embed_images(backbone, changed, device=device)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_embeddings(path, kept, backbone)
-    return kept
+    shown = _digest(pictures)
+    changed: list[NDArray[np.uint8]] = []
+    found = {}
+    for name, backbone in backbones.items():
+        identity = backbone.provenance
+        facts = [identity.weights_sha256, identity.preprocessing_sha256, perturbation.kind, perturbation.amount]
+        path = folder / f"{digest([*facts, shown])[:24]}.npy"
+        kept = _read(path)
+        if kept is None:
+            changed = changed or [perturb(picture, perturbation) for picture in pictures]
+            kept = embed_images(backbone, changed, device=device)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_embeddings(path, kept, backbone)
+        found[name] = kept
+    return found
 
 
 def measure_robustness(

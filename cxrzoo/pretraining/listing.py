@@ -72,6 +72,11 @@ def list_images(
         table = read_table(source, [], image_level=True, root=root, columns=columns)
         if table.splits is not None:
             table = table.keep(np.flatnonzero(table.splits == "train"))
+        if modality and table.views is not None and (blank := np.flatnonzero(table.views == "")).size:
+            raise PretrainingError(
+                f"found no {modality} in {blank.size} rows of {source.name}, the first of which is row "
+                f"{table.rows[blank[0]]}, expected one for each image. Fill them in, or leave these rows out."
+            )
         labels, names = _read_labels(source, findings, columns, root, table)
         listing = _list(table.root, table.paths, table.rows, table.views, labels, names)
     if not listing.paths:

@@ -14,9 +14,12 @@ class Method(nn.Module, ABC):
 
     Attributes:
         backbone: A timm network without classifier, which is what remains of the training.
+        mean, std: What normalises pixels in [0, 1], a number for each channel.
     """
 
     backbone: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 """The network that a plan trains, drawn anew or taken from a model of the zoo, with its method around it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,10 @@ _TOLD = {"in_chans", "img_size", "patch_size", "dynamic_img_size", "drop_rate", 
 
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from: a network, where its weights come from, and how pixels are normalised for it."""
+    """What a training starts from: a network, where its weights come from, and how pixels are normalised for it.
+
+    Constants that neither the plan nor a model states are `provisional`: .5, until the images are there to be measured.
+    """
 
     backbone: nn.Module
     architecture: str
@@ -31,9 +34,10 @@ class Start:
     weights_sha256: str | None
     mean: Constants
     std: Constants
+    provisional: bool = False
 
 
-def build_start(plan: Plan, radiographs: Radiographs, *, seed: int) -> Start:
+def build_start(plan: Plan, *, seed: int) -> Start:
     """Return the network of a plan; drawn from the seed, unless the plan says from which model it starts.
 
     Raises:
@@ -44,10 +48,17 @@ def build_start(plan: Plan, radiographs: Radiographs, *, seed: int) -> Start:
         return _continue(plan)
     backbone = _draw(plan.architecture, plan.arguments, seed)
     channels = _count_channels(backbone)
-    mean, std = plan.mean, plan.std
-    if not mean:
-        mean, std = ((round(value, 4),) for value in radiographs.measure())
-    return Start(backbone, plan.architecture, "random", None, _spread(mean, channels), _spread(std, channels))
+    mean, std = _spread(plan.mean or (0.5,), channels), _spread(plan.std or (0.5,), channels)
+    return Start(backbone, plan.architecture, "random", None, mean, std, provisional=not plan.mean)
+
+
+def settle(start: Start, method: Method, radiographs: Radiographs) -> Start:
+    """Return the start with constants measured on the images, if they were provisional; the method has them too."""
+    if not start.provisional:
+        return start
+    mean, std = ((round(value, 4),) * len(start.mean) for value in radiographs.measure())
+    method.mean, method.std = mean, std
+    return replace(start, mean=mean, std=std, provisional=False)
 
 
 def _continue(plan: Plan) -> Start:

@@ -24,7 +24,7 @@ from cxrzoo.pretraining.history import History
 from cxrzoo.pretraining.listing import Listing, list_images
 from cxrzoo.pretraining.method import Method
 from cxrzoo.pretraining.monitors import judge
-from cxrzoo.pretraining.networks import Start, build_method, build_start
+from cxrzoo.pretraining.networks import Start, build_method, build_start, settle
 from cxrzoo.pretraining.outcomes import (
     Trained,
     describe_hardware,
@@ -105,13 +105,9 @@ def pretrain(request: Request) -> Trained | None:
         path_column=request.path_column,
         root=request.root,
     )
-    with fabric.rank_zero_first(), bar("images", len(listing.paths), "images", shown=request.progress) as advance:
-        radiographs = keep_radiographs(listing, out / IMAGES, plan.side, workers=request.workers, progress=advance)
-    if radiographs.failures:
-        logger.warning("%s", _describe_failures(listing, radiographs))
-    probe = _read_probe(request)
+    weights = _weigh(plan, listing)
     with private_draws():
-        start = build_start(plan, radiographs, seed=request.seed)
+        start = build_start(plan, seed=request.seed)
         method = build_method(
             plan,
             start,
@@ -119,24 +115,28 @@ def pretrain(request: Request) -> Trained | None:
             findings=len(listing.findings),
             seed=request.seed,
         )
-        check_convertible(method, out)
-        weights = _weigh(plan, listing, radiographs)
+        check_convertible(method, out)  # all that can be wrong with a plan is said before images are read
+        with fabric.rank_zero_first(), bar("images", len(listing.paths), "images", shown=request.progress) as advance:
+            radiographs = keep_radiographs(listing, out / IMAGES, plan.side, workers=request.workers, progress=advance)
+        if radiographs.failures:
+            logger.warning("%s", _describe_failures(listing, radiographs))
+        start = settle(start, method, radiographs)
 
         def make(method: Method) -> Training:
-            return Training(method, plan.optimisation, radiographs, fabric, seed=request.seed, weights=weights)
+            of_each = weights[radiographs.modalities]
+            return Training(method, plan.optimisation, radiographs, fabric, seed=request.seed, weights=of_each)
 
-        return _run(request, fabric, radiographs, probe, start, method, make)
+        return _run(request, fabric, radiographs, _read_probe(request), start, method, make)
 
 
-def _weigh(plan: Plan, listing: Listing, radiographs: Radiographs) -> NDArray[np.float64]:
-    """Return of each image how often it is drawn against others."""
+def _weigh(plan: Plan, listing: Listing) -> NDArray[np.float64]:
+    """Return of each modality how often its images are drawn against others."""
     if missing := sorted(set(plan.weights) - set(listing.modality_names)):
         raise PretrainingError(
             f"found no images of {missing[0]!r}, which the plan {plan.name!r} has a weight for, expected some of "
             f"{', '.join(listing.modality_names)}."
         )
-    of_each = np.array([plan.weights.get(name, 1.0) for name in listing.modality_names])
-    return of_each[radiographs.modalities]
+    return np.array([plan.weights.get(name, 1.0) for name in listing.modality_names])
 
 
 def _check_use(request: Request) -> None:
@@ -216,13 +216,18 @@ def _run(
         found = probe_backbone(method.backbone, probe, mean=start.mean, std=start.std)
         return {"knn": found.knn, "rank": found.rank}
 
+    said: set[str] = set()
+
     def keep(epoch: int) -> None:
         if rank():
             return
         write_spent(out, meter.read())
         _draw(history, out)
         for warning in judge(history.rows()):
-            logger.warning("%s", warning)
+            sign = warning.partition(":")[0]  # once each, though its figures change
+            if sign not in said:
+                logger.warning("%s", warning)
+            said.add(sign)
         if epoch in plan.kept_after:
             write_checkpoint(out, method, epoch, training.optimizer.state_dict())
 

@@ -80,7 +80,9 @@ class States:
         return max(found, key=lambda path: path.name, default=None)
 
     def _journal(self, folder: Path) -> Journal:
-        return Journal(folder / f"rank-{rank()}.safetensors", self._identity, pause=0)
+        # what users see is the folder of the run
+        called = f"the folder {self._folder.name} in {self._folder.parent}"
+        return Journal(folder / f"rank-{rank()}.safetensors", self._identity, pause=0, called=called)
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> Tensors:

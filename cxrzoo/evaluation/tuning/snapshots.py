@@ -32,10 +32,12 @@ class Journal:
     Args:
         identity: Which training this is: its settings and the digests of what it reads.
         pause: Seconds between two writes, at the least: a file may take longer to write than a short epoch to run.
+        called: What errors call it; the file's own name if left out.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, object], pause: float) -> None:
+    def __init__(self, path: Path | None, identity: Mapping[str, object], pause: float, called: str = "") -> None:
         self._path, self._identity, self._pause = path, dict(identity), pause
+        self._called = called or (path.name if path is not None else "")
         self._written = time.monotonic()
 
     def read(self) -> Snapshot | None:
@@ -56,14 +58,14 @@ class Journal:
             found, snapshot = facts["identity"], Snapshot(facts["epochs"], groups, facts["backbone_sha256"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise EvaluationError(
-                f"{self._path.name} can't be read as the snapshot of a training: {error}. Delete it to start from the "
+                f"{self._called} can't be read as the snapshot of a training: {error}. Delete it to start from the "
                 "beginning."
             ) from error
         differing = [name for name in found | self._identity if found.get(name) != self._identity.get(name)]
         if differing:
             raise EvaluationError(
-                f"{self._path.name} is the snapshot of another training: {', '.join(differing)} differ. Expected one "
-                "of the same images, labels and settings. Delete it, or give another file."
+                f"{self._called} is the snapshot of another training: {', '.join(differing)} differ. Expected one "
+                "of the same images, labels and settings. Delete it, or choose another place."
             )
         return snapshot
 
