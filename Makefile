@@ -20,7 +20,7 @@ $(READY): setup.cfg pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## a real chest radiograph in DICOM through a backbone: embedding and pictures in demo/
-	@$(BIN)/cxrzoo demo --model imagenet-mobilenetv2 --out demo --image \
+	@$(BIN)/cxrzoo demo --model moco-opencxr-resnet18 --out demo --image \
 	  "$$($(BIN)/python -c 'from pydicom.data import get_testdata_file as f; print(f("RG1_J2KR.dcm", download=False))')"
 
 test: $(READY)  ## all tests
@@ -30,6 +30,7 @@ check: $(READY)  ## formatting, lint, types, stale tables, then all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/make_evidence.py --check
 	$(BIN)/python -m cxrzoo.documents --check README.md MODEL_CARD.md conversion/README.md hub docs/open-weights.md
 	$(MAKE) test
 

@@ -131,8 +131,8 @@ def measure_shifts(bench: Bench) -> dict[str, Any]:
         "notes": (
             f"A linear probe of each model learnt from Kermany's {len(split.train):,} training images as they are, and "
             f"was tested on its {len(split.test)} test images, changed at {SIDE} pixels a side, before they are "
-            "brought to the model's size. The models were pretrained with turns of up to 15 degrees, gamma and gain among "
-            "their views.",
+            "brought to the model's size. The models were pretrained with turns of up to 15 degrees, gamma and gain "
+            "among their views.",
         ),
     }
 

@@ -85,7 +85,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a name, NAME:VARIANT, a folder, hf-hub:org/name, untrained:ARCHITECTURE, or a store of `embed --data`",
+        help="a name, NAME:VARIANT, a folder, hf-hub:org/name, untrained:ARCHITECTURE, untrained:MODEL for that "
+        "model's network with random weights, or a store of `embed --data`",
     )
     command.add_argument("--out", type=Path, default=Path("comparison"), metavar="DIR", help="default: comparison")
     what = command.add_argument_group("the table")

@@ -202,6 +202,7 @@ def _run(
         "seed": request.seed,
         "processes": fabric.world_size,
     }
+    asked = describe_plan(plan, start)  # before hours in which the checkout may change
     history, states = History(out / HISTORY), States(out / STATE, identity)
     if fabric.world_size == 1:  # steps of a copy would need all processes in step
         _estimate(request, probe, start, make(copy.deepcopy(method)), states.find_step())
@@ -255,7 +256,7 @@ def _run(
         "checkpoint": checkpoint.name,
         "knn": next((row["knn"] for row in reversed(history.rows()) if row.get("knn") is not None), None),
     }
-    facts = describe_plan(plan, start) | told | describe_spent(meter.read(), request.device, fabric.world_size)
+    facts = asked | told | describe_spent(meter.read(), request.device, fabric.world_size)
     write_facts(out, facts)
     return Trained(out / MODEL, checkpoint, facts)
 
