@@ -13,8 +13,9 @@ _METHODS = {"moco": "momentum contrast", "cluster": "online clustering", "gmml":
 def run_pretrain(arguments: argparse.Namespace) -> None:
     """Train a backbone without labels: MoCo, online clustering or group-masked modelling."""
     try:
+        from cxrzoo.pretraining.asking import Request
         from cxrzoo.pretraining.plans import load_plan
-        from cxrzoo.pretraining.running import Request, pretrain
+        from cxrzoo.pretraining.running import pretrain
     except ImportError as error:
         if error.name is None or error.name.startswith("cxrzoo"):
             raise

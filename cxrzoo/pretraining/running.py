@@ -4,10 +4,8 @@ import copy
 import gc
 import logging
 import shutil
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -17,13 +15,12 @@ from numpy.typing import NDArray
 
 from cxrzoo.errors import PretrainingError
 from cxrzoo.evaluation.bars import bar
+from cxrzoo.pretraining.asking import Request, check
 from cxrzoo.pretraining.checkpoints import check_convertible, make_folder, write_checkpoint
-from cxrzoo.pretraining.costs import Meter, describe_costs, estimate_costs
-from cxrzoo.pretraining.curves import draw_training
+from cxrzoo.pretraining.costs import Meter
 from cxrzoo.pretraining.history import History
 from cxrzoo.pretraining.listing import Listing, list_images
 from cxrzoo.pretraining.method import Method
-from cxrzoo.pretraining.monitors import judge
 from cxrzoo.pretraining.networks import Start, build_method, build_start, settle
 from cxrzoo.pretraining.outcomes import (
     Trained,
@@ -32,50 +29,20 @@ from cxrzoo.pretraining.outcomes import (
     describe_spent,
     read_spent,
     write_facts,
-    write_spent,
 )
 from cxrzoo.pretraining.plans import Plan
 from cxrzoo.pretraining.probes import read_probe
-from cxrzoo.pretraining.probing import ProbeSet, probe_backbone
+from cxrzoo.pretraining.probing import ProbeSet
 from cxrzoo.pretraining.radiographs import Radiographs, keep_radiographs
 from cxrzoo.pretraining.ranks import rank
 from cxrzoo.pretraining.states import States
-from cxrzoo.pretraining.training import Hooks, Training, private_draws
+from cxrzoo.pretraining.training import Training, private_draws
+from cxrzoo.pretraining.watching import Watch
 from cxrzoo.records import digest
-from cxrzoo.sources import write_atomically
 
 logger = logging.getLogger("cxrzoo")
 
-MODEL, HISTORY, CURVES, FACTS, STATE, IMAGES = (
-    "model",
-    "history.jsonl",
-    "training.svg",
-    "training.json",
-    "state",
-    "images",
-)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A training as it is asked for: `data` is a table or a folder, `probe` a labelled table to watch it by."""
-
-    plan: Plan
-    data: Path
-    out: Path
-    root: Path | None = None
-    path_column: str = ""
-    modality: str = ""
-    findings: tuple[str, ...] = ()
-    probe: Path | None = None
-    probe_findings: tuple[str, ...] = ()
-    probe_every: int = 1
-    seed: int = 0
-    device: str = "cpu"
-    devices: int = 1
-    workers: int = 1
-    progress: bool = False
-    stop_after: int | None = None
+MODEL, HISTORY, STATE, IMAGES = "model", "history.jsonl", "state", "images"
 
 
 def pretrain(request: Request) -> Trained | None:
@@ -91,7 +58,7 @@ def pretrain(request: Request) -> Trained | None:
         RecordError: Settings contradict each other.
     """
     plan, out = request.plan, request.out
-    _check_use(request)
+    check(request)
     fabric = _launch(request)
     if (out / MODEL).exists() and not (out / STATE).exists():
         raise PretrainingError(
@@ -139,38 +106,6 @@ def _weigh(plan: Plan, listing: Listing) -> NDArray[np.float64]:
     return np.array([plan.weights.get(name, 1.0) for name in listing.modality_names])
 
 
-def _check_use(request: Request) -> None:
-    """Refuse what the plan would not look at."""
-    cluster = request.plan.cluster
-    if request.findings and not (cluster and cluster.supervised):
-        raise PretrainingError(
-            f"found labels to learn from ({', '.join(request.findings)}), which the plan {request.plan.name!r} has no "
-            "use for. Leave them out, or take online clustering with a weight for them: --set cluster.supervised=1.0"
-        )
-    if request.modality and not (request.plan.weights or (cluster and cluster.per_modality)):
-        raise PretrainingError(
-            f"found a column of modalities ({request.modality}), which the plan {request.plan.name!r} has no use for. "
-            "Leave it out, or say how often images of a modality are drawn, --set weights.NAME=5, or give each "
-            "modality prototypes of its own: --set cluster.per_modality=true"
-        )
-    if request.plan.weights and not request.modality:
-        raise PretrainingError(
-            f"the plan {request.plan.name!r} draws images of {', '.join(request.plan.weights)} with a weight of their "
-            "own: name the column of the table that tells them apart (--modality)."
-        )
-    least = {"devices": 1, "probe_every": 1, "workers": 0, "stop_after": 1}
-    for name, bound in least.items():
-        value = getattr(request, name)
-        if value is not None and value < bound:
-            raise PretrainingError(f"{name}: found {value}, expected {bound} or more.")
-    if request.device == "cuda" and torch.cuda.device_count() < request.devices:
-        raise PretrainingError(
-            f"found {torch.cuda.device_count()} GPUs, expected {request.devices}. Train with --device cpu, or on fewer."
-        )
-    if bool(request.probe) != bool(request.probe_findings):
-        raise PretrainingError("found one of a probe's table and its label, expected both, or neither.")
-
-
 def _launch(request: Request) -> Fabric:
     several = request.devices > 1
     # each process keeps its own queue and its own images; what must agree is exchanged by the methods
@@ -204,34 +139,13 @@ def _run(
     }
     asked = describe_plan(plan, start)  # before hours in which the checkout may change
     history, states = History(out / HISTORY), States(out / STATE, identity)
+    meter = Meter(read_spent(out))
+    watch = Watch(request, history, meter, start, probe)
     if fabric.world_size == 1:  # steps of a copy would need all processes in step
-        _estimate(request, probe, start, make(copy.deepcopy(method)), states.find_step())
+        watch.forecast(make(copy.deepcopy(method)), states.find_step())
     gc.collect()
     torch.cuda.empty_cache()  # else what the trial had would count as taken
     training = make(method)
-    meter = Meter(read_spent(out))
-
-    def look(epoch: int) -> dict[str, float]:
-        if probe is None or rank() or (epoch % request.probe_every and epoch != plan.optimisation.epochs):
-            return {}
-        found = probe_backbone(method.backbone, probe, mean=start.mean, std=start.std)
-        return {"knn": found.knn, "rank": found.rank}
-
-    said: set[str] = set()
-
-    def keep(epoch: int) -> None:
-        if rank():
-            return
-        write_spent(out, meter.read())
-        _draw(history, out)
-        for warning in judge(history.rows()):
-            sign = warning.partition(":")[0]  # once each, though its figures change
-            if sign not in said:
-                logger.warning("%s", warning)
-            said.add(sign)
-        if epoch in plan.kept_after:
-            write_checkpoint(out, method, epoch, training.optimizer.state_dict())
-
     with bar("training", training.steps, "steps", shown=request.progress and rank() == 0) as advance:
         first = True
 
@@ -241,7 +155,7 @@ def _run(
             first = False
 
         last = request.stop_after * training.steps_per_epoch if request.stop_after else None
-        training.run(states, history, Hooks(look, keep, count), last=last)
+        training.run(states, history, watch.make_hooks(training, count), last=last)
     if rank() or (last is not None and last < training.steps):
         return None
     checkpoint = write_checkpoint(out, method, plan.optimisation.epochs, training.optimizer.state_dict())
@@ -261,30 +175,6 @@ def _run(
     return Trained(out / MODEL, checkpoint, facts)
 
 
-def _estimate(request: Request, probe: ProbeSet | None, start: Start, trial: Training, done: int) -> None:
-    """Say what the run will take from here, measured on a few steps of a copy, which `trial` trains."""
-    end = min((request.stop_after or request.plan.optimisation.epochs) * trial.steps_per_epoch, trial.steps)
-    left = end - done
-    if left < 1:
-        return
-    batches = iter(trial.batches(0))
-    steps = iter(range(trial.steps))
-
-    def step() -> None:
-        trial.take_step(next(steps), next(batches))
-
-    extra = 0.0
-    few = min(5, left)
-    if probe is not None:
-        before = time.perf_counter()
-        probe_backbone(trial.method.backbone, probe, mean=start.mean, std=start.std)
-        extra = (time.perf_counter() - before) * (left / trial.steps_per_epoch / request.probe_every)
-    costs = estimate_costs(
-        step, left, warm_up=min(2, few - 1), measured=max(few - 2, 1), extra_seconds=extra, device=request.device
-    )
-    logger.warning("%s", describe_costs(costs))
-
-
 def _read_probe(request: Request) -> ProbeSet | None:
     if request.probe is None:
         return None
@@ -302,11 +192,3 @@ def _describe_failures(listing: Listing, radiographs: Radiographs) -> str:
     shown = ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
     codes = ", ".join(sorted(set(radiographs.failures.values())))
     return f"{len(rows)} images can't be read ({codes}) and are left out: row {shown}."
-
-
-def _draw(history: History, out: Path) -> None:
-    try:
-        picture = draw_training(history.columns())
-    except PretrainingError:  # nothing to draw yet
-        return
-    write_atomically(out / CURVES, picture.encode())
