@@ -87,19 +87,15 @@ def judge(target: Target, evidence: Sequence[Evidence]) -> list[Verdict]:
 def render_targets(docs: Path) -> str:
     """Return a table of what was to be shown, and how far it was."""
     evidence = read_all(docs)
-    verdicts = [verdict for target in read_plan(docs).targets for verdict in judge(target, evidence)]
-    rows = [
-        [
-            verdict.target.claim,
-            f"`{verdict.target.model}`",
-            verdict.fraction or "–",
-            _aim(verdict),
-            _found(verdict),
-            _decide(verdict),
-        ]
-        for verdict in verdicts
-    ]
-    return make_table(["claim", "model", "labels", "target", "found", "verdict"], rows)
+    rows = []
+    for target in read_plan(docs).targets:
+        verdicts = judge(target, evidence)
+        cells = zip(
+            *((verdict.fraction or "–", _found(verdict), _decide(verdict)) for verdict in verdicts), strict=True
+        )
+        labels, found, decided = map("<br>".join, cells)
+        rows.append([target.claim, f"`{target.model}`", _aim(verdicts[0]), labels, found, decided])
+    return make_table(["claim", "model", "target", "labels", "found", "verdict"], rows)
 
 
 def _aim(verdict: Verdict) -> str:
