@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
 
 from cxrzoo.errors import PretrainingError
 from cxrzoo.pretraining.batches import Batch, Progress
@@ -92,6 +93,8 @@ class Training:
             # timm's own: torch's drops the activations that are part of some of timm's norms
             convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
         method.to(memory_format=torch.channels_last)
+        if fabric.device.type == "cpu":
+            _unfuse_attention(method)
         self.optimizer = build_optimizer(method, optimisation)
         self.schedule = Schedule(self.optimizer, optimisation, self.steps_per_epoch)
         self._module, self._optimizer = fabric.setup(method, self.optimizer)
@@ -206,6 +209,13 @@ def draw_order(weights: NDArray[np.float64], draws: np.random.Generator) -> NDAr
     places = (np.arange(len(weights)) + draws.random()) * (ends[-1] / len(weights))
     chosen = order[np.minimum(np.searchsorted(ends, places, side="right"), len(weights) - 1)]
     return draws.permutation(chosen)
+
+
+def _unfuse_attention(network: nn.Module) -> None:
+    """Let timm's transformers multiply matrices: on CPUs, torch's fused attention has a backward pass far slower."""
+    for module in network.modules():
+        if hasattr(module, "fused_attn"):
+            setattr(module, "fused_attn", False)  # noqa: B010 - a bool, which mypy takes for a tensor
 
 
 def _number(*parts: int) -> int:
