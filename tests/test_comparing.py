@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import cxrzoo
+import cxrzoo.evaluation
 from cxrzoo.cli import main
 from cxrzoo.cli.comparing import describe_command
 from cxrzoo.embedding import embed_table
@@ -463,6 +464,7 @@ def test_without_the_package_that_saves(
     """Where the package is missing that writes manifests, `--save` says how to install it."""
     monkeypatch.setitem(sys.modules, "tomlkit", None)
     monkeypatch.delitem(sys.modules, "cxrzoo.evaluation.saving", raising=False)
+    monkeypatch.delattr(cxrzoo.evaluation, "saving", raising=False)
 
     assert main(["compare", "a", "--data", str(table), "--label", "b", "--out", str(tmp_path), "--save", "Set"]) == 1
     assert "takes the package tomlkit" in capsys.readouterr().err

@@ -531,6 +531,22 @@ def test_labels_and_modalities_are_learned_beside(table: Path, tmp_path: Path) -
     assert all(row["supervised"] > 0 for row in rows)
 
 
+def test_a_cpu_multiplies_matrices_for_attention(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's fused attention would take longer there, backward."""
+    fused, learning = torch.nn.functional.scaled_dot_product_attention, []
+
+    def attend(*arguments: torch.Tensor, **options: float) -> torch.Tensor:
+        learning.append(torch.is_grad_enabled())
+        return fused(*arguments, **options)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attend)
+    assert 0 == pretrain(write_plan(tmp_path, METHODS["gmml"]), table, tmp_path / "out", "--epochs", "1", method="gmml")
+    assert not any(learning)
+
+    cxrzoo.load(tmp_path / "out" / "model")(torch.rand(1, 3, 32, 32))
+    assert any(learning)  # a model that was loaded does fuse it: it was the right name that was watched
+
+
 def test_a_plan_of_another_method_is_refused(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says what the plan is for."""
     assert 1 == pretrain(write_plan(tmp_path), table, tmp_path / "out", method="gmml")

@@ -1,26 +1,27 @@
 """`cxrzoo compare`: its options, and what it prints. Heavy imports stand inside: `--help` must not wait for torch."""
 
 import argparse
-import importlib
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
-from cxrzoo.errors import CxrZooError
+from cxrzoo.cli.extras import needing
 
 _MODES = ("linear", "knn", "end-to-end", "linear-bn-adapt")
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
     """Which model is best for a table of labels, and by how much: a report with label-efficiency curves."""
-    comparing = _import_part("comparing")
-    if arguments.save is not None:
-        saving = _import_part("saving")
-        saving.check_place()  # before the work, not after
-        saving.check_dataset(arguments.save, arguments.save_url)
+    with needing("eval", "Comparing models"):
+        from cxrzoo.evaluation import comparing
+
+        if arguments.save is not None:
+            from cxrzoo.evaluation import saving
+
+            saving.check_place()  # before the work, not after
+            saving.check_dataset(arguments.save, arguments.save_url)
     try:
         comparison = comparing.compare(
             arguments.models,
@@ -61,22 +62,6 @@ def run_compare(arguments: argparse.Namespace) -> None:
     if arguments.save is not None:
         for path in saving.save_results(comparison, arguments.save, dataset_url=arguments.save_url):
             print(f"hub/{path.name}: results written")
-
-
-def _import_part(name: str) -> ModuleType:
-    """Return a module of the evaluation.
-
-    Raises:
-        CxrZooError: A package of the extra `eval` is missing.
-    """
-    try:
-        return importlib.import_module(f"cxrzoo.evaluation.{name}")
-    except ImportError as error:
-        if error.name is None or error.name.startswith("cxrzoo"):
-            raise
-        raise CxrZooError(
-            f"Comparing models takes the package {error.name}, which is missing. Run `pip install 'cxrzoo[eval]'`."
-        ) from error
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

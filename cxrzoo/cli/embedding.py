@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from cxrzoo.cli.extras import needing
 from cxrzoo.cli.images import add_choice_of_image, is_file
 from cxrzoo.errors import CxrZooError
 
@@ -64,12 +65,10 @@ def _embed_files(arguments: argparse.Namespace) -> None:
 def _embed_table(arguments: argparse.Namespace) -> None:
     if arguments.out is None or arguments.out.suffix == ".npy":
         raise CxrZooError("--data needs --out DIR, the folder of an embedding store: a new one, or one to go on with.")
-    try:
+    with needing("eval", "Reading tables"):
         from tqdm import tqdm
 
         from cxrzoo.evaluation.tables import read_table
-    except ImportError as error:
-        raise CxrZooError(f"Tables take the package {error.name}. Run: pip install 'cxrzoo[eval]'") from error
     from cxrzoo.embedding import embed_table
     from cxrzoo.loader import load
 

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from cxrzoo.cli.extras import needing
 from cxrzoo.errors import CxrZooError
 
 _METHODS = {"moco": "momentum contrast", "cluster": "online clustering", "gmml": "group-masked modelling"}
@@ -12,16 +13,10 @@ _METHODS = {"moco": "momentum contrast", "cluster": "online clustering", "gmml":
 
 def run_pretrain(arguments: argparse.Namespace) -> None:
     """Train a backbone without labels: MoCo, online clustering or group-masked modelling."""
-    try:
+    with needing("pretrain", "Training"):
         from cxrzoo.pretraining.asking import Request
         from cxrzoo.pretraining.plans import load_plan
         from cxrzoo.pretraining.running import pretrain
-    except ImportError as error:
-        if error.name is None or error.name.startswith("cxrzoo"):
-            raise
-        raise CxrZooError(
-            f"Training takes the package {error.name}, which is missing. Run `pip install 'cxrzoo[pretrain]'`."
-        ) from error
     changes = dict(arguments.set)
     if arguments.init:
         # the network is then that model's, whatever the plan would draw
