@@ -71,6 +71,16 @@ def test_nothing_lies_outside_the_picture(names: tuple[str, ...]) -> None:
     assert len(places) == len(set(places))
 
 
+@pytest.mark.parametrize(("highest", "shown"), [(0.03, ["0", "0.02"]), (5e-4, ["0", "5e-4"]), (2.5e-6, ["0", "2e-6"])])
+def test_learning_rates_have_short_labels(highest: float, shown: list[str]) -> None:
+    """Zeros before a small rate would leave the picture on its left."""
+    columns = make_columns(400)
+
+    labels = texts(draw_training(columns | {"learning_rate": highest * (1 - columns["step"] / 400)}))
+
+    assert shown == labels[labels.index("learning rate") - len(shown) : labels.index("learning rate")]
+
+
 def test_ids_are_used_once() -> None:
     """Panels that are laid together don't refer to each other's parts."""
     svg = draw_training(make_columns(400, *ALL))

@@ -71,7 +71,7 @@ def draw_training(columns: Mapping[str, Array], *, standalone: bool = True) -> s
     if "learning_rate" in lines:
         panels.append(_place((0, _stack(_LOSS), WIDTH, _stack(_RATE)), total, end))
         _draw(panels[-1], "learning rate", *lines["learning_rate"], thin=True)
-        panels[-1].yaxis.set_major_locator(MaxNLocator(2))
+        panels[-1].yaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
     per_row = math.ceil(len(names) / rows) if rows else 1
     for number, name in enumerate(names):
         row, place = divmod(number, per_row)
@@ -103,8 +103,14 @@ def _place(box: tuple[float, float, float, float], total: float, end: float) -> 
     axes.xaxis.set_major_locator(MaxNLocator(max(int(width / 90), 2), integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show_number(value)))
     axes.yaxis.set_major_locator(MaxNLocator(max(int(height / 45), 2), steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_show))
     return axes
+
+
+def _show(value: float, _: object) -> str:
+    text = f"{value:g}"
+    text = text if len(text) <= 5 else f"{value:.0e}"  # what is longer leaves the picture
+    return text.replace("e-0", "e-")
 
 
 def _draw(axes: Axes, title: str, steps: Array, values: Array, *, thin: bool) -> None:
