@@ -102,8 +102,9 @@ def _scale(axes: Axes, comparison: Comparison, finding: str, points: Sequence[Po
     axes.xaxis.set_major_locator(FixedLocator([images[tick] for tick in ticks]))
     axes.set_xticklabels([show_number(images[tick]) for tick in ticks])
     for tick in ticks:
-        place = (reach[tick], axes.bbox.y0 - 31)
-        write(axes, points[tick].fraction, place, horizontalalignment="center", color=_SOFT)
+        place, fraction = (reach[tick], axes.bbox.y0 - 31), points[tick].fraction
+        if fraction != f"{images[tick]:g} images":  # which the tick says
+            write(axes, fraction, place, horizontalalignment="center", color=_SOFT)
     axes.set_xlabel("labelled images to learn from", fontsize=12, color=_SOFT, labelpad=24)
 
 
