@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -334,3 +335,36 @@ def test_evidence_is_listed_by_name(everything: list[Evidence], tmp_path: Path) 
 
     assert ["labels", "shifts", "speed"] == [evidence.name for evidence in read_all(docs)]
     assert "labels" == json.loads((docs / FOUND / "labels.json").read_text())["name"]
+
+
+#: What each of ours is held against in the README's table, which is written by hand.
+STARTS = {
+    "moco-opencxr-efficientnet-lite0": "imagenet-efficientnet-lite0:112px",
+    "moco-opencxr-resnet18": "untrained:moco-opencxr-resnet18",
+    "cluster-opencxr-resnet18": "untrained:moco-opencxr-resnet18",
+    "gmml-opencxr-vit": "untrained:gmml-opencxr-vit",
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_the_readme_has_the_figures_of_the_evidence(name: str) -> None:
+    """Those with 50 labels, and the median of the steps saved."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    figure = r"\.(\d{3})"
+    row = re.search(
+        rf"^\| `{name}` \|.*\| {figure}; .* {figure} \| {figure}; .* {figure} \| (.+) \|$", readme, re.MULTILINE
+    )
+    assert row is not None
+
+    points = [
+        point
+        for question in ("few-labels-kermany", "few-labels-nih")
+        for model in (name, STARTS[name])
+        for point in read_evidence(DOCS / FOUND / f"{question}.json").comparisons[0].points
+        if (point.model, point.fraction) == (model, "50 images")
+    ]
+    assert [f"{point.auroc.value:.3f}"[2:] for point in points] == list(row.groups()[:4])
+
+    races = read_evidence(DOCS / FOUND / "convergence.json").races
+    saved = summarise([race for race in races if race.model == name])
+    assert f"{saved.value * 100:.0f} %" == row[5]
