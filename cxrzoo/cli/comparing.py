@@ -19,9 +19,9 @@ def run_compare(arguments: argparse.Namespace) -> None:
 
         if arguments.save is not None:
             from cxrzoo.evaluation import saving
-
-            saving.check_place()  # before the work, not after
-            saving.check_dataset(arguments.save, arguments.save_url)
+    if arguments.save is not None:
+        saving.check_place()  # before the work, not after
+        saving.check_dataset(arguments.save, arguments.save_url)
     try:
         comparison = comparing.compare(
             arguments.models,
